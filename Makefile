@@ -1,0 +1,76 @@
+# The loop from a bare machine: Python 3.11 to 3.13 and make are enough. `make` alone lists the targets.
+# Every target installs what it misses first, and is quick when nothing is missing.
+
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+# No library calls home, and numeric libraries leave the cores to the processes that share them.
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install env data demo up down status doctor test lint fmt bench lock clean clean-env
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "  More: ARGS='...' is handed to the command of demo, up and test; PYTHON=/path/to/python3.12 chooses the Python."
+
+install: env data ## Install everything: locked packages by hash into .venv, then the flight data
+
+env: ## Make .venv complete (the locked packages and this repository), nothing else
+	@command -v $(PYTHON) > /dev/null || { echo "There is no $(PYTHON). Next: install Python 3.11, 3.12 or 3.13, or make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) requirements/install.py
+
+data: env ## Bring the flight data to data/ (once; the last step that needs a network)
+	@$(BIN)/python -m mlops_lab.flights.fetch
+
+demo: install ## Run the whole loop on real flights and report what happened
+	$(BIN)/lab demo $(ARGS)
+
+up: install ## Start the services of this machine and wait until they answer
+	$(BIN)/lab up $(ARGS)
+
+down: env ## Stop all services of this home, and nothing else
+	$(BIN)/lab down
+
+status: env ## Show which services run
+	$(BIN)/lab status
+
+doctor: env ## Look for what usually goes wrong on a machine
+	$(BIN)/lab doctor
+
+test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: env ## Check style, format, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: env ## Repair style and format where a tool can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Measure: each tests/benchmarks/bench_*.py prints its figures
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+
+# UPGRADE=--upgrade takes newer versions; without it the versions stay and only what pyproject.toml changed moves.
+UPGRADE ?=
+COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate $(UPGRADE)
+
+lock: env ## Resolve the versions again (UPGRADE=--upgrade for newer ones), then install them
+	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) --all-extras --group dev pyproject.toml -o requirements/lock.txt
+	@$(PYTHON) requirements/install.py
+
+clean: ## Remove caches of tools; state, data and .venv stay
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find platform tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+clean-env: ## Remove .venv; the next target makes it again
+	rm -rf .venv

@@ -1,0 +1,80 @@
+"""The serving process: `python -m mlops_lab.bootstrap.serve`. It imports neither MLflow nor scikit-learn nor pandas."""
+
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_lab.bootstrap.identities import FEEDBACK
+from mlops_lab.clock import WallClock
+from mlops_lab.errors import LabError
+from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.flights.online_usecase import FlightsOnline
+from mlops_lab.governance.approval import read_token
+from mlops_lab.logs import log_to_stderr
+from mlops_lab.registry.version import Assignment, ModelVersion
+from mlops_lab.scoring.keys import verifying_key
+from mlops_lab.scoring.scorer import Scorer
+from mlops_lab.scoring.store import DirectoryStore
+from mlops_lab.serving.on_fastapi import create_app, run
+from mlops_lab.serving.service import assemble
+from mlops_lab.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from mlops_lab.registry.on_sql import SqlHistory
+
+
+class _LateLedger:
+    """The ledger, opened by the thread that follows it: the first answer need not wait for the database library."""
+
+    def __init__(self, home: Path, model: str) -> None:
+        self._home, self._model = home, model
+
+    @cached_property
+    def _ledger(self) -> "SqlHistory":
+        from mlops_lab.audit.on_sql import open_engine
+        from mlops_lab.registry.on_sql import SqlHistory
+
+        return SqlHistory(open_engine(f"sqlite:///{(self._home / 'lab.db').resolve()}"), self._model)
+
+    def champion(self) -> Assignment:
+        return self._ledger.champion()
+
+    def version(self, number: int) -> ModelVersion:
+        return self._ledger.version(number)
+
+
+def main() -> int:
+    """Serve the champion until SIGTERM."""
+    log_to_stderr()
+    try:
+        serve(load_settings())
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def serve(settings: Settings) -> None:
+    """Put one replica together and run it."""
+    home, service, use_case, clock = settings.home, settings.service, FlightsOnline(), WallClock()
+    online = use_case.online()
+    parts = assemble(
+        home / "serving" / service.replica,
+        use_case,
+        online=online,
+        bus=SqliteBus(home / "bus.db"),
+        ledger=_LateLedger(home, use_case.model),
+        packages=DirectoryStore(home / "packages"),
+        keys=[verifying_key(home / "keys")],
+        load=Scorer.from_bytes,
+        clock=clock,
+        feedback_token=read_token(home / "keys" / f"{FEEDBACK}.token"),
+        durability=service.durability,
+        every_s=service.follow_s,
+    )
+    run(create_app(parts), service.host, service.port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""`lab status`: which services run, where, and since when."""
+
+from collections.abc import Sequence
+
+import click
+
+from mlops_lab.cli.output import Output
+from mlops_lab.cli.supervised import supervised
+from mlops_lab.embedded import State, Status
+
+_ADVICE = {
+    State.DEAD: "A dead service says why at the end of its log. Next: `lab up` starts it again.",
+    State.STARTING: "A service that stays 'starting' does not answer. Next: read its log.",
+    State.STOPPED: "Next: `lab up` starts what is stopped.",
+}
+
+
+@click.command
+@click.pass_obj
+def command(output: Output) -> None:
+    """Show which services run, where, and since when. Nothing is started or stopped.
+
+    running: it answers. starting: it lives and does not answer yet. dead: it was started and is gone. stopped: it was not started.
+    """
+    supervisor, services = supervised()
+    show(output, supervisor.status(services))
+
+
+def show(output: Output, found: Sequence[Status]) -> None:
+    """Print the state of services, then what to do about the worst of it."""
+    output.table(
+        ["service", "state", "address", "pid", "since (UTC)", "log"],
+        [[s.name, s.state, s.address or None, s.pid or None, s.since, s.log] for s in found],
+    )
+    states = {status.state for status in found}
+    advice = next((text for state, text in _ADVICE.items() if state in states), None)
+    if advice is not None and not output.as_json:
+        output.say(advice)
+    output.result({"services": list(found)})

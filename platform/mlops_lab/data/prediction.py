@@ -1,0 +1,38 @@
+"""The table of predictions: what was asked, what the model saw, what it answered."""
+
+from collections.abc import Iterable
+
+from mlops_lab.data.port import FeatureLike
+from mlops_lab.data.schema import Column, TableSchema
+
+PREDICTIONS = "predictions"
+
+_ANSWER = (
+    Column("prediction_id", "text", nullable=False),
+    Column("request_id", "text", nullable=False),
+    Column("answered_at", "moment", nullable=False),
+    Column("purpose", "text", nullable=False),
+    Column("model", "text", nullable=False),
+    Column("model_version", "integer", nullable=False),
+    Column("scorer_sha256", "text", nullable=False),
+    Column("assignment", "integer"),
+    Column("variant", "text", nullable=False),
+    Column("entity", "text", nullable=False),
+    Column("moment", "moment", nullable=False),
+    Column("ages_s", "text", nullable=False),
+    Column("probability", "number", nullable=False),
+)
+ANSWER_COLUMNS = tuple(column.name for column in _ANSWER)
+"""The columns before the features. `ages_s` is a JSON object, `answered_at` wall time, `moment` event time."""
+
+RANDOM_COLUMNS = ("prediction_id", "request_id", "answered_at")
+"""What differs between two runs over the same data, so no content digest covers it."""
+
+
+def predictions_schema(features: Iterable[FeatureLike]) -> TableSchema:
+    """One row per answered item: the answer, then the features as scored, numbers as float64 and categories as text.
+
+    Raises SchemaRefused where a feature has the name of an answer's column.
+    """
+    scored = tuple(Column(feature.name, "number" if feature.kind == "number" else "text") for feature in features)
+    return TableSchema(PREDICTIONS, _ANSWER + scored)

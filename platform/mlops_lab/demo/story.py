@@ -1,0 +1,186 @@
+"""The six acts of the demo. It gives orders and plays traffic; whether an act succeeded is not said here but by `evidence.py`, from the stores."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.founding import found
+from mlops_lab.bootstrap.identities import APPROVER, OPERATOR, TRAINER
+from mlops_lab.bootstrap.services import INFERENCE, PREFECT, WATCHER, service_specs
+from mlops_lab.data.batch_files import write_batch
+from mlops_lab.embedded import Supervisor
+from mlops_lab.errors import ApprovalRefused, ServiceNotReady
+from mlops_lab.events import CONTROL
+from mlops_lab.flights import source
+from mlops_lab.flights.faults import fault_called
+from mlops_lab.governance.approval import read_token
+from mlops_lab.monitoring.window import Window
+from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
+from mlops_lab.pipelines.promote import promote
+from mlops_lab.pipelines.worker import settled
+from mlops_lab.replay.driver import Progress
+from mlops_lab.replay.session import FIRST_WEEK, Session
+
+HISTORY = (Window.of_week("2013-W01"), Window.of_week("2013-W13"))
+POISONED = Window.of_week("2013-W06")
+DRILL_BEFORE = Window.of_week("2013-W41")
+"""The bad challenger is trained, refused, and then forced through, before this week; at its end the watch takes it back."""
+
+LAST_WEEK = Window.of_week("2013-W52")
+FLIPPED = 0.4
+PRODUCTION_FROM = FIRST_WEEK.start
+TIMEOUT_S = 300.0
+
+ACTS = {
+    1: "History arrives week by week, and a poisoned batch is refused",
+    2: "The first champion is trained, judged, approved by somebody else, promoted",
+    3: "The service answers while the year replays, outcomes arrive late",
+    4: "Each closed week is watched and ends in one decision",
+    5: "Lost skill retrains by itself, and what does not earn the traffic is refused",
+    6: "A bad challenger is refused, and a degraded one that got past is rolled back",
+}
+
+
+@dataclass(frozen=True)
+class Teller:
+    """Where the story is told; the terminal's part."""
+
+    act: Callable[[int], None]
+    say: Callable[[str], None]
+    progress: Callable[[Progress], None]
+
+
+@dataclass
+class Timings:
+    """Wall seconds, for the record: where the time went."""
+
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, since: float) -> None:
+        self.parts[name] = round(self.parts.get(name, 0.0) + time.monotonic() - since, 2)
+
+
+class Story:
+    """Plays the demo in a home. Every wait has a limit; whatever fails ends the story with an error that says what to do."""
+
+    def __init__(self, lab: Lab, tell: Teller, last_week: Window = LAST_WEEK, drill_before: Window = DRILL_BEFORE) -> None:
+        self._lab = lab
+        self._tell = tell
+        self._last_week, self._drill_before = last_week, drill_before
+        self._supervisor = Supervisor(lab.home)
+        self.timings = Timings()
+
+    def run(self) -> Timings:
+        """All six acts; the services are stopped at the end, whatever happens."""
+        began = time.monotonic()
+        try:
+            self._start()
+            self._ingest()
+            self._first_champion()
+            self._year()
+        finally:
+            self._supervisor.down()
+        self.timings.add("total", began)
+        (self._lab.home / "timings.json").write_text(json.dumps(self.timings.parts, indent=1), encoding="utf-8")
+        return self.timings
+
+    def _start(self) -> None:
+        found(self._lab)
+        self._specs = {service.name: service for service in service_specs(self._lab.settings)}
+        for name in (WATCHER, PREFECT, INFERENCE):
+            self._supervisor.start(self._specs[name])
+
+    def _ingest(self) -> None:
+        began = time.monotonic()
+        self._tell.act(1)
+        year = source.load(self._lab.settings.data)
+        celsius = fault_called("unit-change").change(year, POISONED.start)
+        weeks = source.weeks(*HISTORY)
+        before = [w for w in weeks if w < POISONED]
+        self._deliver([(w, year, "") for w in before] + [(POISONED, celsius, "-poisoned")])
+        refused = self._lab.quarantine.get(POISONED.id)
+        self._tell.say(f"{POISONED.id} was refused: {refused.report.relative_to(self._lab.home)}")
+        self._deliver([(POISONED, year, "-repaired")] + [(w, year, "") for w in weeks if w > POISONED])
+        self.timings.add("1 ingest", began)
+
+    def _deliver(self, batches: list[tuple[Window, source.Year, str]]) -> None:
+        for window, year, suffix in batches:
+            folder = self._lab.home / "inbox" / f"{window.id}{suffix}"
+            write_batch(year.batch(window), folder)
+            order = IngestBatch(order_id("ingest", f"{window.id}{suffix}"), window.end, OPERATOR, str(folder), window.id)
+            self._lab.bus.publish(CONTROL, [order.to_message(window.id)])
+        self._settle(WATCHER)
+
+    def _first_champion(self) -> None:
+        began = time.monotonic()
+        self._tell.act(2)
+        self._supervisor.wait_ready(self._specs[PREFECT])
+        self._tell.say(f"Prefect answers after {time.monotonic() - began:.0f} s of waiting")
+        order = TrainModel(order_id("train-first", PRODUCTION_FROM), PRODUCTION_FROM, TRAINER, origin="first")
+        self._lab.bus.publish(CONTROL, [order.to_message(self._lab.model)])
+        self._settle(WATCHER)
+        version = self._lab.ledger.versions()[-1]
+        try:
+            self._lab.approvals.approve(version.number, self._token(TRAINER), "my own work", PRODUCTION_FROM)
+        except ApprovalRefused as error:
+            self._tell.say(f"Own request, own approval: {error.what}")
+        self._lab.approvals.approve(version.number, self._token(APPROVER), "checked the judgement and the slices", PRODUCTION_FROM)
+        promotion = PromoteModel(order_id("promote", version.number), PRODUCTION_FROM, OPERATOR, version.number)
+        self._lab.bus.publish(CONTROL, [promotion.to_message(self._lab.model)])
+        self._settle(WATCHER)
+        self._supervisor.wait_ready(self._specs[INFERENCE])
+        self.timings.add("2 first champion", began)
+
+    def _year(self) -> None:
+        began = time.monotonic()
+        self._tell.act(3)
+        session = Session(self._lab, self._tell.progress)
+        calm = (self._drill_before.start - FIRST_WEEK.start) // timedelta(weeks=1)
+        session.play(calm)
+        self._drill()
+        progress = session.play((self._last_week.start - self._drill_before.start) // timedelta(weeks=1) + 1)
+        session.journal.close()
+        self.timings.add("3-6 replay, watch, retrain", began)
+        self.timings.parts["of it, event time held"] = round(progress.held_s, 2)
+
+    def _drill(self) -> None:
+        """A challenger from flipped labels: the judge refuses it; then an operator forces it through, on the record."""
+        began = time.monotonic()
+        self._tell.act(6)
+        at = self._drill_before.before().closes_at
+        order = TrainModel(order_id("train-drill", self._drill_before.id), at, TRAINER, origin="drill", flip_share=FLIPPED)
+        self._lab.bus.publish(CONTROL, [order.to_message(self._lab.model)])
+        self._settle(WATCHER)
+        bad = next(version for version in self._lab.ledger.versions() if version.origin == "drill")
+        self._tell.say(f"Version {bad.number} (labels flipped) is {self._lab.ledger.state(bad.number)}")
+        promote(bad.number, at, OPERATOR, self._lab, why="drill: forced past the judge to see it rolled back", kind="override")
+        self._tell.say(f"Version {bad.number} forced by override; the watch has to find it")
+        self.timings.add("6 drill: train and force", began)
+
+    def _settle(self, name: str) -> None:
+        """Wait until the watcher has done everything; a watcher that died ends the wait at once."""
+        began = time.monotonic()
+        while not settled(self._lab):
+            state = next(status.state for status in self._supervisor.status([self._specs[name]]) if status.name == name)
+            if state == "dead" or time.monotonic() - began > TIMEOUT_S:
+                raise ServiceNotReady(f"The {name} is {state} and has not finished its work.", f"read {self._supervisor.log(name)}, then run the demo again.")
+            time.sleep(0.1)
+
+    def _token(self, name: str) -> str:
+        return read_token(self._lab.keys / f"{name}.token")
+
+
+def fresh_home(home: Path) -> None:
+    """Make room for a new run: what an earlier one left is kept once, beside it, as `<home>.previous`."""
+    previous = home.with_name(f"{home.name}.previous")
+    if home.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        home.rename(previous)
+    home.mkdir(parents=True)
+
+

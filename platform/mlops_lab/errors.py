@@ -1,0 +1,260 @@
+"""Every error a reader can act on. Each says what happened and what to do next.
+
+LabError
+├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData, FeaturesWrong
+├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace
+├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
+├── ServiceError       BusUnreachable, RegistryUnreachable, StoreUnreachable, LogUnwritable, PortInUse, ServiceNotReady
+└── UsageError         SettingsWrong, HomeInUse, UnknownName
+"""
+
+import difflib
+from collections.abc import Iterable
+from typing import Self
+
+
+class LabError(Exception):
+    """Something the reader can act on. The command line prints it without a traceback and leaves with `exit_code`."""
+
+    exit_code = 10
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(what, next_step)  # both positional: workers send exceptions by pickle
+
+    @property
+    def what(self) -> str:
+        return str(self.args[0])
+
+    @property
+    def next_step(self) -> str:
+        return str(self.args[1])
+
+    def __str__(self) -> str:
+        return "{}\nNext: {}".format(*self.args)
+
+
+class DataError(LabError):
+    """The data is not what it has to be."""
+
+    exit_code = 20
+
+
+class SnapshotRefused(DataError):
+    """A gate refused a batch; it is in quarantine and no row of it is in a table."""
+
+    @classmethod
+    def by(cls, gate: str, batch: str, failed: int, of: int, first: str) -> Self:
+        return cls(
+            f"Gate '{gate}' refused batch {batch}: {failed} of {of} expectations failed, first '{first}'.",
+            f"read the verdict with `lab gates explain {batch}`, repair the source, then `lab ingest` again.",
+        )
+
+
+class BatchUnreadable(DataError):
+    """A batch could not be read as the tables it should hold."""
+
+
+class BatchConflict(DataError):
+    """A batch of this name was accepted with other content."""
+
+    @classmethod
+    def of(cls, batch: str, accepted: str, arrived: str) -> Self:
+        return cls(
+            f"Batch '{batch}' was accepted with content {accepted[:12]}; what arrived now is {arrived[:12]}.",
+            "send a correction as a batch of its own name, or leave the accepted one as it is.",
+        )
+
+
+class SchemaRefused(DataError):
+    """Rows do not fit the table they are for; nothing was written."""
+
+
+class ProgressMoved(DataError):
+    """Another process appends under the same name; nothing was written by this call."""
+
+    @classmethod
+    def of(cls, table: str, app_id: str, expected: int, found: int) -> Self:
+        return cls(
+            f"'{app_id}' was to append to table '{table}' behind {expected}, but {found} is written already.",
+            "let one process at a time do this, and start again from what is written now.",
+        )
+
+
+class SourceMissing(DataError):
+    """The source data is not on this machine."""
+
+
+class NotEnoughData(DataError):
+    """Too few accepted or labelled rows for what was asked."""
+
+
+class FeaturesWrong(DataError):
+    """Rows do not have the features that the model reads."""
+
+    @classmethod
+    def count(cls, found: int, wanted: int) -> Self:
+        return cls(f"A row has {found} features, the model reads {wanted}.", "give the features of the model's own package, in its order.")
+
+    @classmethod
+    def not_a_number(cls, feature: str, found: object) -> Self:
+        return cls(f"Feature '{feature}' is a number, and {found!r} is not one.", "give a number, or None where nothing is known.")
+
+
+class ModelError(LabError):
+    """A model, its package or its place in the registry is not in order."""
+
+    exit_code = 30
+
+
+class ScorerRefused(ModelError):
+    """A model package failed a check and was not loaded."""
+
+
+class NoChampion(ModelError):
+    """Nothing was promoted yet."""
+
+
+class UnknownVersion(ModelError):
+    """No such model version."""
+
+    @classmethod
+    def of(cls, model: str, number: int, known: Iterable[int]) -> Self:
+        numbers = ", ".join(str(each) for each in sorted(known))
+        hint = f"choose one of: {numbers}." if numbers else "none is registered yet: `lab train` makes the first."
+        return cls(f"{model} has no version {number}.", hint)
+
+
+class VersionTaken(ModelError):
+    """A version of that number is registered with other content; a version never changes."""
+
+    @classmethod
+    def by(cls, model: str, number: int, run_id: str) -> Self:
+        what = f"{model} version {number} is registered already, by run {run_id}, with other content."
+        return cls(what, "register this one under a new number; see `lab audit verify` if the first is not yours.")
+
+
+class PromotionRefused(ModelError):
+    """A version may not take the traffic."""
+
+    @classmethod
+    def because(cls, model: str, number: int, why: str, next_step: str) -> Self:
+        return cls(f"{model} version {number} may not take the traffic: {why}.", next_step)
+
+
+class ApprovalRefused(ModelError):
+    """This credential may not approve this request."""
+
+    @classmethod
+    def own(cls, version: str, by: str) -> Self:
+        what = f"'{by}' ordered or registered {version} and may not approve it."
+        return cls(what, "have somebody else approve it, with a token of their own.")
+
+
+class LostTheRace(ModelError):
+    """Somebody else changed the assignment first; nothing was changed by this call."""
+
+    @classmethod
+    def to(cls, role: str, winner: str) -> Self:
+        return cls(f"Somebody else was first: the {role} is now {winner}.", "read the ledger again and decide anew; nothing was changed.")
+
+
+class EvidenceError(LabError):
+    """A record that should prove something does not."""
+
+    exit_code = 40
+
+
+class AuditBroken(EvidenceError):
+    """The audit trail does not verify."""
+
+    @classmethod
+    def at(cls, seq: int, why: str = "cannot be read as it was written") -> Self:
+        what = f"The audit trail breaks at entry {seq}: it {why}."
+        return cls(what, "keep a copy of the home before anything else, then see `lab audit verify`.")
+
+
+class EvidenceMissing(EvidenceError):
+    """A gate was asked to decide without the evidence it needs."""
+
+
+class LogDamaged(EvidenceError):
+    """A finished part of the prediction log does not read back as it was written."""
+
+    @classmethod
+    def at(cls, where: str, offset: int, why: str) -> Self:
+        return cls(f"The prediction log {where} is damaged at byte {offset}: {why}.", "check the disk; restore that file from a copy, what follows is unread.")
+
+
+class ServiceError(LabError):
+    """Something the platform depends on does not answer."""
+
+    exit_code = 50
+
+
+class BusUnreachable(ServiceError):
+    """The event bus cannot be read or written."""
+
+    @classmethod
+    def at(cls, where: str, why: str) -> Self:
+        return cls(f"The event bus at {where} does not answer: {why}.", "check the disk and its permissions with `lab doctor`.")
+
+
+class RegistryUnreachable(ServiceError):
+    """The model registry or the ledger does not answer."""
+
+    @classmethod
+    def at(cls, where: str, why: str) -> Self:
+        return cls(f"The registry at {where} does not answer: {why}.", "see `lab status`, then `lab doctor`.")
+
+
+class StoreUnreachable(ServiceError):
+    """The table or artifact store does not answer."""
+
+    @classmethod
+    def at(cls, where: str, why: str) -> Self:
+        return cls(f"The store at {where} does not answer: {why}.", "check the disk and its permissions with `lab doctor`.")
+
+
+class LogUnwritable(ServiceError):
+    """The prediction log cannot be written, so nothing may be answered."""
+
+    @classmethod
+    def at(cls, where: str, why: str) -> Self:
+        return cls(f"The prediction log in {where} cannot be written: {why}.", "free disk space or repair permissions; answers resume by themselves.")
+
+
+class PortInUse(ServiceError):
+    """Another program listens on the port a service needs."""
+
+    @classmethod
+    def at(cls, host: str, port: int) -> Self:
+        return cls(f"Something else listens on {host}:{port}.", "stop it, or choose another port; `lab status` shows what is ours.")
+
+
+class ServiceNotReady(ServiceError):
+    """A service did not become ready, or did not answer, in time."""
+
+
+class UsageError(LabError):
+    """The command or a setting cannot be followed as given."""
+
+    exit_code = 2
+
+
+class SettingsWrong(UsageError):
+    """A setting is misspelt, missing or out of range."""
+
+
+class HomeInUse(UsageError):
+    """Another process works in this home."""
+
+
+class UnknownName(UsageError):
+    """No such thing by that name."""
+
+    @classmethod
+    def of(cls, kind: str, name: str, known: Iterable[str]) -> Self:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose one of: {', '.join(names)}."
+        return cls(f"There is no {kind} called '{name}'.", hint)

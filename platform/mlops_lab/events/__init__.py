@@ -1,0 +1,8 @@
+"""Facts and orders, and the bus they travel on."""
+
+from mlops_lab.events.message import Message
+from mlops_lab.events.outbox import Outbox, Pending, relay
+from mlops_lab.events.port import Delivery, EventBus
+from mlops_lab.events.topics import CONTROL, OBSERVATIONS, REFERENCES
+
+__all__ = ["CONTROL", "OBSERVATIONS", "REFERENCES", "Delivery", "EventBus", "Message", "Outbox", "Pending", "relay"]

@@ -1,0 +1,129 @@
+"""Point-in-time features of whole tables: the as-of join of the training side.
+
+For each flight, only facts at or before its prediction moment are used. `online.py` answers the same from events; a test holds them equal.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_lab.flights.transform import (
+    AIRCRAFT_MAX_AGE_S,
+    ARRIVALS_WINDOW_S,
+    ASKED_BEFORE_DEPARTURE,
+    DEPARTURES_WINDOW_S,
+    FEATURES,
+    WEATHER,
+    WEATHER_MAX_AGE_S,
+    Known,
+    Mean,
+    features_of,
+)
+
+Seconds = NDArray[np.int64]
+_SPAN = 1 << 34
+"""More seconds than any moment has, so that (group, second) becomes one sortable number."""
+
+
+def history_features(flights: pd.DataFrame, weather: pd.DataFrame, aircraft: pd.DataFrame) -> pd.DataFrame:
+    """The features of every flight, as known one hour before its scheduled departure.
+
+    Args:
+        flights: Columns of `schema.FLIGHT_COLUMNS`, any order of rows; also the source of what had already happened.
+        weather: Columns of `schema.WEATHER_COLUMNS`.
+        aircraft: tail_number, seats, built.
+
+    Returns:
+        One row per flight, same index; columns are the names of `FEATURES`, numbers as float64 with NaN for unknown.
+    """
+    moments = _seconds(flights["scheduled_departure"]) - int(ASKED_BEFORE_DEPARTURE.total_seconds())
+    known = _known(flights, weather, aircraft, moments)
+    schedule = zip(
+        [at.to_pydatetime() for at in flights["scheduled_departure"]],
+        flights["carrier"],
+        flights["origin"],
+        flights["destination"],
+        flights["distance_miles"],
+        strict=True,
+    )
+    rows = [features_of(*planned, facts) for planned, facts in zip(schedule, known, strict=True)]
+    table = pd.DataFrame.from_records(rows, columns=[f.name for f in FEATURES], index=flights.index)
+    numbers = {f.name: "float64" for f in FEATURES if f.kind == "number"}
+    return table.astype(numbers)
+
+
+def _known(flights: pd.DataFrame, weather: pd.DataFrame, aircraft: pd.DataFrame, moments: Seconds) -> Iterator[Known]:
+    departed = flights[flights["departed_at"].notna()]
+    arrived = flights[flights["arrived_at"].notna()]
+    pairs = [f"{o} {c}" for o, c in zip(flights["origin"], flights["carrier"], strict=True)]
+    departed_pairs = [f"{o} {c}" for o, c in zip(departed["origin"], departed["carrier"], strict=True)]
+    departures, departure_delays = _seconds(departed["departed_at"]), departed["departure_delay_min"].to_numpy()
+    arrivals, arrival_delays = _seconds(arrived["arrived_at"]), arrived["arrival_delay_min"].to_numpy()
+    origin = _means(departed["origin"], departures, departure_delays, flights["origin"], moments, DEPARTURES_WINDOW_S)
+    carrier = _means(departed_pairs, departures, departure_delays, pairs, moments, DEPARTURES_WINDOW_S)
+    destination = _means(arrived["destination"], arrivals, arrival_delays, flights["destination"], moments, ARRIVALS_WINDOW_S)
+    last_delay = _last_delay(departed, arrived, flights["tail_number"], moments)
+    observation = _last(weather["origin"], _seconds(weather["observed_at"]), flights["origin"], moments, WEATHER_MAX_AGE_S)
+    observations = [tuple(None if v != v else v for v in row) for row in weather[list(WEATHER)].itertuples(index=False)]
+    planes = {tail: (_known_number(seats), _known_number(built)) for tail, seats, built in aircraft.itertuples(index=False)}
+    for tail, at, *means, delay in zip(flights["tail_number"], observation, origin, carrier, destination, last_delay, strict=True):
+        seats, built = planes.get(tail, (None, None))
+        yield Known(seats, built, observations[at] if at >= 0 else None, *means, delay)
+
+
+def _means(
+    event_groups: Sequence[str] | pd.Series,
+    event_at: Seconds,
+    delays: NDArray[np.float64],
+    groups: Sequence[str] | pd.Series,
+    moments: Seconds,
+    window_s: int,
+) -> list[Mean]:
+    """Sum and count of the delays in (moment - window, moment], per group."""
+    keys, asked = _keys(event_groups, event_at, groups, moments)
+    order = np.argsort(keys, kind="stable")
+    totals = np.concatenate([[0], np.cumsum(delays[order].astype(np.int64))])
+    upper = np.searchsorted(keys[order], asked, side="right")
+    lower = np.searchsorted(keys[order], asked - window_s, side="right")
+    return [Mean(total, count) for total, count in zip((totals[upper] - totals[lower]).tolist(), (upper - lower).tolist(), strict=True)]
+
+
+def _last_delay(departed: pd.DataFrame, arrived: pd.DataFrame, tails: pd.Series, moments: Seconds) -> list[int | None]:
+    """The delay of an aircraft's newest departure or arrival; an arrival counts as later than a departure of the same minute."""
+    events = pd.concat(
+        [
+            pd.DataFrame({"tail": departed["tail_number"], "at": _seconds(departed["departed_at"]), "rank": 0, "delay": departed["departure_delay_min"]}),
+            pd.DataFrame({"tail": arrived["tail_number"], "at": _seconds(arrived["arrived_at"]), "rank": 1, "delay": arrived["arrival_delay_min"]}),
+        ]
+    )
+    events = events[events["tail"].notna()].sort_values(["at", "rank", "delay"], kind="stable", ignore_index=True)
+    found = _last(events["tail"], events["at"].to_numpy(), tails.fillna(""), moments, AIRCRAFT_MAX_AGE_S)
+    delays = events["delay"].astype("int64").tolist()
+    return [delays[at] if at >= 0 else None for at in found]
+
+
+def _last(event_groups: pd.Series, event_at: Seconds, groups: pd.Series, moments: Seconds, max_age_s: int) -> list[int]:
+    """The position of the newest event of each group at or before the moment and no older than the maximum age; -1 for none."""
+    keys, asked = _keys(event_groups, event_at, groups, moments)
+    order = np.argsort(keys, kind="stable")
+    at = np.searchsorted(keys[order], asked, side="right") - 1
+    fresh = (at >= 0) & (keys[order][np.maximum(at, 0)] > asked - max_age_s)
+    return np.where(fresh, order[np.maximum(at, 0)], -1).tolist()  # type: ignore[no-any-return]
+
+
+def _keys(event_groups: Any, event_at: Seconds, groups: Any, moments: Seconds) -> tuple[Seconds, Seconds]:
+    """Group and second of events and of questions as one number each, so that one sort serves all groups."""
+    codes, _ = pd.factorize(np.concatenate([np.asarray(event_groups, dtype=object), np.asarray(groups, dtype=object)]))
+    codes = (codes.astype(np.int64) + 1) * _SPAN
+    return codes[: len(event_at)] + event_at, codes[len(event_at) :] + moments
+
+
+def _seconds(moments: pd.Series) -> Seconds:
+    return moments.astype("datetime64[us, UTC]").astype("int64").to_numpy() // 1_000_000
+
+
+def _known_number(value: float) -> float | None:
+    return None if value != value else float(value)

@@ -1,0 +1,144 @@
+"""The feature state of the service: facts as they happen, read as of any moment. Standard library only.
+
+Each list keeps timestamped components and the arithmetic is finished when it is read, so that a window never goes stale for want of
+events, and a fact that is already here but lies behind the question's moment is not used.
+"""
+
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mlops_lab.events import Message
+from mlops_lab.features import Ask, FeatureRow
+from mlops_lab.flights.facts import ARRIVED, DEPARTED, LISTED, OBSERVED
+from mlops_lab.flights.transform import (
+    AIRCRAFT_MAX_AGE_S,
+    ARRIVALS_WINDOW_S,
+    DEPARTURES_WINDOW_S,
+    WEATHER,
+    WEATHER_MAX_AGE_S,
+    Known,
+    Mean,
+    features_of,
+)
+
+KEPT_S = 36 * 3600
+"""How much of the past is kept, behind the newest fact of a list: the longest window plus the lateness that is allowed."""
+
+
+class FlightState:
+    """Implements `OnlineFeatures` for flights."""
+
+    def __init__(self) -> None:
+        self._by_origin: dict[str, _Recent] = defaultdict(_Recent)
+        self._by_carrier: dict[tuple[str, str], _Recent] = defaultdict(_Recent)
+        self._by_destination: dict[str, _Recent] = defaultdict(_Recent)
+        self._by_aircraft: dict[str, _Recent] = defaultdict(_Recent)
+        self._weather: dict[str, _Recent] = defaultdict(_Recent)
+        self._register: dict[str, tuple[float | None, float | None]] = {}
+
+    def apply(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            data, at = message.data, int(message.at.timestamp())
+            if message.type == DEPARTED:
+                flight, delay, tail = data["flight_id"], data["delay_min"], data["tail_number"]
+                self._by_origin[message.subject].add((at, 0, delay, flight))
+                self._by_carrier[message.subject, data["carrier"]].add((at, 0, delay, flight))
+                if tail:
+                    self._by_aircraft[tail].add((at, 0, delay, flight))
+            elif message.type == ARRIVED:
+                flight, delay, tail = data["flight_id"], data["delay_min"], data["tail_number"]
+                self._by_destination[message.subject].add((at, 1, delay, flight))
+                if tail:
+                    self._by_aircraft[tail].add((at, 1, delay, flight))
+            elif message.type == OBSERVED:
+                self._weather[message.subject].add((at, 0, 0, tuple(data[name] for name in WEATHER)))
+            elif message.type == LISTED:
+                self._register[message.subject] = (data["seats"], data["built"])
+
+    def read(self, ask: Ask) -> FeatureRow:
+        now, fields = int(ask.moment.timestamp()), ask.fields
+        carrier, origin, destination, tail = fields["carrier"], fields["origin"], fields["destination"], fields["tail_number"]
+        seats, built = self._register.get(tail, (None, None))
+        weather = self._newest(self._weather, origin, now, WEATHER_MAX_AGE_S)
+        aircraft = self._newest(self._by_aircraft, tail, now, AIRCRAFT_MAX_AGE_S)
+        by_origin, origin_age = self._mean(self._by_origin, origin, now, DEPARTURES_WINDOW_S)
+        by_carrier, _ = self._mean(self._by_carrier, (origin, carrier), now, DEPARTURES_WINDOW_S)
+        by_destination, destination_age = self._mean(self._by_destination, destination, now, ARRIVALS_WINDOW_S)
+        known = Known(
+            seats=seats,
+            built=built,
+            weather=weather[3] if weather else None,
+            origin=by_origin,
+            carrier=by_carrier,
+            destination=by_destination,
+            aircraft_delay=aircraft[2] if aircraft else None,
+        )
+        values = features_of(fields["scheduled_departure"], carrier, origin, destination, fields["distance_miles"], known)
+        ages = {
+            "weather": float(now - weather[0]) if weather else None,
+            "origin_departures": origin_age,
+            "destination_arrivals": destination_age,
+            "aircraft": float(now - aircraft[0]) if aircraft else None,
+        }
+        return FeatureRow(values, ages)
+
+    @staticmethod
+    def _mean(lists: "dict[Any, _Recent]", key: Any, now: int, window_s: int) -> tuple[Mean, float | None]:
+        recent = lists.get(key)
+        facts = recent.between(now - window_s, now) if recent else ()
+        if not facts:
+            return Mean(0, 0), None
+        return Mean(sum([fact[2] for fact in facts]), len(facts)), float(now - facts[-1][0])
+
+    @staticmethod
+    def _newest(lists: "dict[Any, _Recent]", key: Any, now: int, max_age_s: int) -> "_Fact | None":
+        recent = lists.get(key)
+        return recent.newest(now - max_age_s, now) if recent else None
+
+
+_Fact = tuple[int, int, int, Any]
+"""Second, rank among facts of the same second, delay in minutes, what it is about (a flight, or the observed values)."""
+
+
+class _Recent:
+    """Facts of one key in order of event time, without repeats, the old ones forgotten."""
+
+    __slots__ = ("_facts",)
+
+    def __init__(self) -> None:
+        self._facts: list[_Fact] = []
+
+    def add(self, fact: _Fact) -> None:
+        facts = self._facts
+        if not facts or fact[:3] > facts[-1][:3]:
+            facts.append(fact)
+        else:
+            at = bisect_right(facts, fact[:3], key=_order)
+            # Equal facts stand side by side: the same flight twice is one departure, two flights of one minute are two.
+            if any(facts[i][3] == fact[3] for i in range(at - 1, -1, -1) if facts[i][:3] == fact[:3]):
+                return
+            insort(facts, fact, key=_order)
+        if len(facts) >= 64 and facts[len(facts) // 2][0] < facts[-1][0] - KEPT_S:
+            del facts[: bisect_right(facts, facts[-1][0] - KEPT_S, key=_second)]
+
+    def between(self, after: int, until: int) -> Sequence[_Fact]:
+        """Facts in (after, until]."""
+        facts = self._facts
+        return facts[bisect_right(facts, after, key=_second) : bisect_right(facts, until, key=_second)]
+
+    def newest(self, after: int, until: int) -> _Fact | None:
+        """The last fact in (after, until], the higher rank winning a tie."""
+        at = bisect_right(self._facts, until, key=_second)
+        if at and self._facts[at - 1][0] > after:
+            return self._facts[at - 1]
+        return None
+
+
+def _second(fact: _Fact) -> int:
+    return fact[0]
+
+
+def _order(fact: _Fact) -> tuple[int, int, int]:
+    return fact[:3]

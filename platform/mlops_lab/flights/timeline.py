@@ -1,0 +1,135 @@
+"""What happens when: the year as the sequence that production sees it in. Observations, questions, and outcomes that arrive late."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+
+from mlops_lab.clock import iso
+from mlops_lab.events import Message
+from mlops_lab.flights import messages
+from mlops_lab.flights.source import Year
+from mlops_lab.flights.transform import ASKED_BEFORE_DEPARTURE
+
+REPORT_EVERY = timedelta(minutes=15)
+"""Outcomes are reported in groups, as an airline's feed would."""
+
+LATE_SHARE, LATE_UP_TO = 0.02, timedelta(days=3)
+TWICE_SHARE = 0.01
+REVISED_SHARE, REVISED_AFTER, REVISED_BY_MIN = 0.005, timedelta(hours=2), 20
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One outcome on its way: what it says, about which flight, since when it says so, and when it is sent; a repetition is sent later."""
+
+    event_id: str
+    entity: str
+    revision: int
+    delay_min: int
+    known_at: datetime
+    due: datetime
+
+
+@dataclass(slots=True)
+class Step:
+    """What happens in one minute of event time: first the facts, then the questions, then the reports."""
+
+    at: datetime
+    facts: list[Message] = field(default_factory=list)
+    questions: list[tuple[str, bytes]] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+
+
+class Timeline:
+    """The steps of any span of event time, the same each time for the same year and seed.
+
+    Outcomes are reported when the aircraft lands, but 2 % up to three days late and so out of order, 1 % twice, and 0.5 % wrong at first
+    and corrected two hours later by a higher revision.
+    """
+
+    def __init__(self, year: Year, seed: int) -> None:
+        self._year = year
+        self._moments = year.flights["scheduled_departure"] - ASKED_BEFORE_DEPARTURE
+        self._reports = _reports(year.flights, seed)
+
+    def warm_up(self, until: datetime, span: timedelta = timedelta(hours=36)) -> list[Message]:
+        """What had happened before the first question: the facts of the span before a moment, in order."""
+        return [fact for step in self.steps(until - span, until, questions=False) for fact in step.facts]
+
+    def steps(self, after: datetime, until: datetime, *, questions: bool = True) -> Iterator[Step]:
+        """The steps in (after, until], in order of time."""
+        found: dict[datetime, Step] = {}
+
+        def at(moment: datetime) -> Step:
+            step = found.get(moment)
+            if step is None:
+                step = found[moment] = Step(moment)
+            return step
+
+        flights = self._year.flights
+        for row in _between(self._year.weather, self._year.weather["observed_at"], after, until).itertuples(index=False):
+            at(row.observed_at.to_pydatetime()).facts.append(messages.observed(row))
+        for row in _between(flights, flights["departed_at"], after, until).itertuples(index=False):
+            at(row.departed_at.to_pydatetime()).facts.append(messages.departed(row))
+        for row in _between(flights, flights["arrived_at"], after, until).itertuples(index=False):
+            at(row.arrived_at.to_pydatetime()).facts.append(messages.arrived(row))
+        if questions:
+            for row in _between(flights, self._moments, after, until).itertuples(index=False):
+                moment = row.scheduled_departure.to_pydatetime() - ASKED_BEFORE_DEPARTURE
+                at(moment).questions.append((row.flight_id, orjson.dumps(question(row))))
+            for row in _between(self._reports, self._reports["due"], after, until).itertuples(index=False):
+                report = Report(row.event_id, row.entity, row.revision, row.delay_min, row.known_at.to_pydatetime(), row.due.to_pydatetime())
+                at(report.due).reports.append(report)
+        yield from (found[moment] for moment in sorted(found))
+
+
+def question(flight: Any) -> dict[str, Any]:
+    """The request item about one flight."""
+    return {
+        "flight_id": flight.flight_id,
+        "scheduled_departure": iso(flight.scheduled_departure.to_pydatetime()),
+        "carrier": flight.carrier,
+        "tail_number": flight.tail_number if isinstance(flight.tail_number, str) else None,
+        "origin": flight.origin,
+        "destination": flight.destination,
+        "distance_miles": flight.distance_miles,
+    }
+
+
+def report_item(report: Report, prediction_id: str) -> dict[str, Any]:
+    """The feedback item of one report."""
+    return {
+        "event_id": report.event_id,
+        "prediction_id": prediction_id,
+        "revision": report.revision,
+        "outcome": {"arrival_delay_min": report.delay_min},
+        "at": iso(report.known_at),
+    }
+
+
+def _between(table: pd.DataFrame, moments: pd.Series, after: datetime, until: datetime) -> pd.DataFrame:
+    return table[(moments > after) & (moments <= until)]
+
+
+def _reports(flights: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """All reports of all flights that arrive: event_id, entity, revision, delay_min, known_at, due; a row per sending."""
+    chance = np.random.default_rng(seed)
+    late, hours, twice, revised, wrong_by = (chance.random(len(flights)) for _ in range(5))
+    landed = flights["arrived_at"]
+    due = landed.dt.ceil(REPORT_EVERY) + pd.to_timedelta(np.where(late < LATE_SHARE, hours * LATE_UP_TO.total_seconds(), 0.0), unit="s").round("15min")
+    table = pd.DataFrame({"entity": flights["flight_id"], "known_at": due, "due": due, "delay_min": flights["arrival_delay_min"], "revision": 0})
+    wrong = revised < REVISED_SHARE
+    table.loc[wrong, "delay_min"] += np.where(wrong_by[wrong] < 0.5, -REVISED_BY_MIN, REVISED_BY_MIN)
+    table["event_id"] = "landed-" + table["entity"] + "-0"
+    corrected = table[wrong].assign(revision=1, known_at=table["due"][wrong] + REVISED_AFTER, due=table["due"][wrong] + REVISED_AFTER, delay_min=flights["arrival_delay_min"][wrong])
+    corrected["event_id"] = "landed-" + corrected["entity"] + "-1"
+    again = table[twice < TWICE_SHARE].assign(due=table["due"][twice < TWICE_SHARE].dt.ceil(REPORT_EVERY) + REPORT_EVERY)
+    everything = pd.concat([table, corrected, again])
+    everything = everything[everything["known_at"].notna()]
+    everything["delay_min"] = everything["delay_min"].astype("int64")
+    return everything.sort_values(["due", "event_id"], kind="stable", ignore_index=True)

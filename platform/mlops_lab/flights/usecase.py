@@ -1,0 +1,81 @@
+"""Will this flight arrive more than 15 minutes late? The use case, whole."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mlops_lab.data.schema import Column, TableSchema
+from mlops_lab.data.snapshot import Batch
+from mlops_lab.flights import schema, source
+from mlops_lab.flights.offline import history_features
+from mlops_lab.flights.online_usecase import FlightsOnline
+from mlops_lab.flights.request import LATE_AFTER_MIN
+from mlops_lab.flights.transform import ASKED_BEFORE_DEPARTURE, FEATURES
+from mlops_lab.gates.expectation import Expectation
+from mlops_lab.training.recipe import Recipe
+from mlops_lab.training.rows import TrainingRows
+
+SLICES = ("origin", "carrier")
+WATCHED = (
+    "origin",
+    "carrier",
+    "minute_of_day",
+    "distance_miles",
+    "temperature_f",
+    "humidity_pct",
+    "wind_speed_mph",
+    "visibility_miles",
+    "origin_delay_3h_min",
+    "destination_delay_6h_min",
+    "aircraft_delay_min",
+)
+RECIPE = Recipe(name="late-arrival", features=FEATURES, rounds=150, learning_rate=0.1, max_leaf_nodes=31, min_samples_leaf=20)
+
+
+class Flights(FlightsOnline):
+    """Implements `UseCase`.
+
+    Args:
+        folder: Where `flights.fetch` put the data; only the register of aircraft is read from it, the rest arrives in batches.
+    """
+
+    recipe: Recipe = RECIPE
+    tables: tuple[TableSchema, ...] = schema.TABLES
+    outcome_columns: tuple[Column, ...] = (Column("arrival_delay_min", "integer", nullable=False),)
+    slices: tuple[str, ...] = SLICES
+    watched: tuple[str, ...] = WATCHED
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def checked_tables(self, tables: Mapping[str, pd.DataFrame]) -> Mapping[str, pd.DataFrame]:
+        return schema.checked_tables(tables)
+
+    def checked_window(self, served: pd.DataFrame) -> pd.DataFrame:
+        return served.assign(**{schema.HUMIDITY_GAP: schema.humidity_gap(served)})
+
+    def batch_expectations(self, batch: Batch) -> Sequence[Expectation]:
+        return schema.batch_expectations(batch)
+
+    def window_expectations(self) -> Sequence[Expectation]:
+        return schema.window_expectations()
+
+    def history(self, tables: Mapping[str, pd.DataFrame], until: datetime) -> TrainingRows:
+        """The flights that had arrived by then; those that never arrive have no label and are left out of training, not of the tables."""
+        flights = tables["flights"].sort_values("flight_id", ignore_index=True)
+        features = history_features(flights, tables["weather"], source.aircraft(self._folder))
+        known = (flights["arrived_at"] <= until).to_numpy()
+        moments = (flights["scheduled_departure"] - ASKED_BEFORE_DEPARTURE).dt.tz_localize(None)
+        return TrainingRows(
+            features=features[known].reset_index(drop=True),
+            labels=(flights["arrival_delay_min"] > LATE_AFTER_MIN).to_numpy(dtype=np.bool_)[known],
+            keys=flights["flight_id"].to_numpy(dtype=np.str_)[known],
+            moments=moments.to_numpy(dtype="datetime64[us]")[known],
+        )
+
+    def labels(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
+        return (rows["arrival_delay_min"] > LATE_AFTER_MIN).to_numpy(dtype=np.bool_)

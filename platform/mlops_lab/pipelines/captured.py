@@ -1,0 +1,66 @@
+"""What production captured: live answers with their features as scored, joined with the outcomes that have arrived."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.data.label import OUTCOMES, Labelled, join
+from mlops_lab.data.port import Filter
+from mlops_lab.data.prediction import PREDICTIONS
+from mlops_lab.retraining.decision import Outcome
+from mlops_lab.training.rows import TrainingRows, as_moment
+
+LIVE: Filter = ("purpose", "=", "live")
+
+
+@dataclass(frozen=True)
+class Captured:
+    """Labelled production rows and the table versions they were read from."""
+
+    rows: TrainingRows
+    versions: dict[str, int]
+
+
+def labelled(lab: Lab, start: datetime | None, end: datetime, until: datetime) -> Labelled:
+    """Live answers whose moment lies in [start, end) with the outcomes known at `until`. Start None: from the beginning."""
+    lab.shipper  # noqa: B018  declares both tables
+    filters: list[Filter] = [LIVE, ("moment", "<", end)]
+    if start is not None:
+        filters.append(("moment", ">=", start))
+    predictions = lab.tables.read(PREDICTIONS, filters=filters)
+    outcomes = lab.tables.read(OUTCOMES, filters=[("at", "<=", until)] + ([("at", ">=", start)] if start is not None else []))
+    return join(predictions, outcomes, until)
+
+
+def captured(lab: Lab, end: datetime, until: datetime) -> Captured:
+    """What may be trained on: rows before `end`, one per entity, without the weeks that ended in a data incident."""
+    lab.shipper  # noqa: B018
+    versions = {table: lab.tables.version(table) for table in (PREDICTIONS, OUTCOMES)}
+    rows = training_rows(lab, labelled(lab, None, end, until).rows)
+    keep = np.ones(len(rows), dtype=np.bool_)
+    for decision in lab.ledger.decisions():
+        if decision["outcome"] == Outcome.DATA_INCIDENT:
+            start, stop = (as_moment(datetime.fromisoformat(decision[edge])) for edge in ("start", "end"))
+            keep &= ~((rows.moments >= start) & (rows.moments < stop))
+    return Captured(rows.take(keep), versions)
+
+
+def first_moment(lab: Lab) -> datetime | None:
+    """Event time of the first live answer; None where there is none."""
+    lab.shipper  # noqa: B018
+    moments = lab.tables.read(PREDICTIONS, filters=[LIVE], columns=["moment"])["moment"]
+    return None if moments.empty else moments.min().to_pydatetime()  # type: ignore[no-any-return]
+
+
+def training_rows(lab: Lab, rows: pd.DataFrame) -> TrainingRows:
+    """Labelled answers as training rows; an entity that was asked about twice counts once, as first answered."""
+    rows = rows.sort_values(["moment", "entity", "probability"], kind="stable").drop_duplicates("entity", ignore_index=True)
+    return TrainingRows(
+        features=rows[[feature.name for feature in lab.use_case.features]],
+        labels=lab.use_case.labels(rows).astype(np.bool_),
+        keys=rows["entity"].to_numpy(dtype=np.str_),
+        moments=rows["moment"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]"),
+    )

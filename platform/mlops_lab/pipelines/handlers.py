@@ -1,0 +1,119 @@
+"""Which order follows which event: here the loop closes. Orders do work and may fail; facts only lead to orders or to bookkeeping."""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.identities import PLATFORM, TRAINER
+from mlops_lab.clock import iso
+from mlops_lab.errors import LabError
+from mlops_lab.events import CONTROL, Message
+from mlops_lab.monitoring.window import LABEL_GRACE, Window
+from mlops_lab.pipelines.captured import first_moment
+from mlops_lab.pipelines.ingest import ingest
+from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
+from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
+from mlops_lab.pipelines.ship import ship
+from mlops_lab.pipelines.watch import watch
+
+Handler = Callable[[Message, Lab], None]
+
+log = logging.getLogger(__name__)
+
+
+def handle(message: Message, lab: Lab) -> None:
+    """Do what follows from one control message. What is no order and has no handler is for others.
+
+    A failed order is recorded with its reason and is not tried again; the next one is not held up by it.
+    """
+    if message.type in ORDERS:
+        try:
+            ORDERS[message.type](message, lab)
+        except LabError as error:
+            log.error("order.failed", extra={"order": message.id, "why": error.what})
+            lab.ledger.record(
+                "order_failed", message.id, {"type": message.type, "what": error.what, "next": error.next_step}, at=message.at, by=PLATFORM, why=error.what
+            )
+    elif message.type in FACTS:
+        FACTS[message.type](message, lab)
+
+
+def close_windows(message: Message, lab: Lab) -> None:
+    """Event time has advanced: decide every window that has closed by now, in order, from the first that has answers."""
+    ship(lab)
+    decided = [record["window"] for record in lab.ledger.decisions()]
+    window = Window.of_week(decided[-1]).before(-1) if decided else first_window(lab)
+    while window is not None and window.end + LABEL_GRACE <= message.at:
+        watch(window, lab)
+        window = window.before(-1)
+
+
+def first_window(lab: Lab) -> Window | None:
+    """The window of the first live answer; None where nothing was asked yet."""
+    moment = first_moment(lab)
+    return None if moment is None else Window.containing(moment)
+
+
+def order_retraining(message: Message, lab: Lab) -> None:
+    """Skill was lost: order a challenger. The id is the window's, so one window orders one training."""
+    order = TrainModel(order_id("train-retrain", message.data["window"]), message.at, TRAINER, origin="retrain")
+    lab.bus.publish(CONTROL, [order.to_message(lab.model)])
+
+
+def give_back(message: Message, lab: Lab) -> None:
+    """The champion on probation is worse than the one it replaced: take the traffic away from it."""
+    roll_back(message.data["version"], message.at, message.data["because"], lab)
+
+
+def page(message: Message, lab: Lab) -> None:
+    """A data incident: somebody has to look. Recorded as a page; nothing is trained."""
+    lab.ledger.record(
+        "page", message.data["window"], {"because": message.data["because"]}, at=message.at, by=PLATFORM, why="a broken feed needs a person"
+    )
+
+
+def run_training(message: Message, lab: Lab) -> None:
+    """Carry out a training order as a flow; a retraining that the judge is for is approved by the policy and promoted."""
+    from mlops_lab.pipelines.on_prefect import run_training_flow
+
+    order = TrainModel.from_message(message)
+    assert isinstance(order, TrainModel)
+    lab.ledger.record("order", order.id, {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}, at=order.at, by=order.by, why=order.origin)
+    judgement, version = run_training_flow(order, lab)
+    if judgement.outcome == "promote" and order.origin == "retrain":
+        approve_by_policy(version.number, order.at, lab)
+        promote(version.number, order.at, PLATFORM, lab)
+    project_alias(lab)
+
+
+def run_ingest(message: Message, lab: Lab) -> None:
+    order = IngestBatch.from_message(message)
+    assert isinstance(order, IngestBatch)
+    ingest(order, lab)
+
+
+def run_promotion(message: Message, lab: Lab) -> None:
+    order = PromoteModel.from_message(message)
+    assert isinstance(order, PromoteModel)
+    promote(order.version, order.at, order.by, lab)
+
+
+def follow_ledger(message: Message, lab: Lab) -> None:
+    """The ledger changed: bring MLflow's alias and tags in line."""
+    project_alias(lab)
+
+
+ORDERS: Mapping[str, Handler] = {
+    IngestBatch.TYPE: run_ingest,
+    TrainModel.TYPE: run_training,
+    PromoteModel.TYPE: run_promotion,
+}
+FACTS: Mapping[str, Handler] = {
+    "ClockReached": close_windows,
+    "SkillLost": order_retraining,
+    "ChampionDegraded": give_back,
+    "DataIncidentFound": page,
+    "ModelPromoted": follow_ledger,
+    "ModelRolledBack": follow_ledger,
+    "OverrideForced": follow_ledger,
+}

@@ -1,0 +1,143 @@
+"""One closed window: measured from the tables alone, ended in one recorded decision."""
+
+import logging
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.identities import PLATFORM
+from mlops_lab.data.digest import content_digest
+from mlops_lab.errors import EvidenceMissing, NotEnoughData
+from mlops_lab.events import Message
+from mlops_lab.features import Kind
+from mlops_lab.monitoring.drift import Drift, Method, Watched, plan
+from mlops_lab.monitoring.skill import Performance, paired_loss, performance
+from mlops_lab.monitoring.window import Window
+from mlops_lab.pipelines.captured import labelled, training_rows
+from mlops_lab.pipelines.ship import ship
+from mlops_lab.pipelines.train import probabilities_of, scorer_of
+from mlops_lab.registry.version import Assignment, Role
+from mlops_lab.retraining.cooldown import Orders
+from mlops_lab.retraining.decision import Decision, Outcome, Probation, WindowFacts, decide
+from mlops_lab.retraining.record import from_record, to_record
+
+FACTS_OF = {Outcome.RETRAIN: "SkillLost", Outcome.ROLLBACK: "ChampionDegraded", Outcome.DATA_INCIDENT: "DataIncidentFound"}
+"""What is told when a window ends in something that others have to act on."""
+
+PROBATION = timedelta(weeks=2)
+REFERENCE_WEEKS = 2
+PREDICTION = Watched("probability", Kind.NUMBER, Method.PSI, 0.2)
+
+log = logging.getLogger(__name__)
+
+
+def watch(window: Window, lab: Lab) -> Decision:
+    """Measure a window and decide. The decision, its audit entry and the event that follows from it are one transaction.
+
+    Deciding twice changes nothing: the first decision about a window stands.
+    """
+    history = [from_record(record) for record in lab.ledger.decisions()]
+    for decision in history:
+        if decision.window == window:
+            return decision
+    ship(lab)
+    decision = decide(measure(window, lab), history, lab.policy)
+    told = Message("WindowDecided", decision.at, lab.model, {"window": window.id, "outcome": decision.outcome.value}, id=f"decided-{window.id}")
+    emit = [told]
+    if decision.outcome in FACTS_OF:
+        data = {"window": window.id, "version": decision.champion, "because": decision.because}
+        emit.append(Message(FACTS_OF[decision.outcome], decision.at, lab.model, data, id=f"{FACTS_OF[decision.outcome]}-{window.id}"))
+    lab.ledger.record_decision(window.id, to_record(decision), decision.at, PLATFORM, emit=emit)
+    log.info("watch.decided", extra={"window": window.id, "outcome": decision.outcome.value, "because": decision.because})
+    return decision
+
+
+def measure(window: Window, lab: Lab) -> WindowFacts:
+    """Everything the decision rests on, from the tables and the ledger as of the window's closing."""
+    at = window.closes_at
+    found = labelled(lab, window.start, window.end, at)
+    served = pd.concat([found.rows, found.pending], ignore_index=True)
+    champion = lab.ledger.current(Role.CHAMPION)
+    number = champion.version if champion else None
+    own = found.rows[found.rows["model_version"] == number]
+    return WindowFacts(
+        window=window,
+        champion=number,
+        quality=lab.gate.check(
+            window.id,
+            content_digest(served[[feature.name for feature in lab.use_case.features]]),
+            {"served": lab.use_case.checked_window(served)},
+            lab.use_case.window_expectations(),
+            gate="window",
+        ),
+        predictions=int((served["model_version"] == number).sum()),
+        labels=len(own),
+        performance=_performance(own, lab),
+        drift=_drift(served, champion, lab),
+        probation=_probation(window, champion, own, lab),
+        orders=_orders(lab),
+    )
+
+
+def _performance(own: pd.DataFrame, lab: Lab) -> Performance | None:
+    try:
+        return performance(own["probability"], lab.use_case.labels(own), own["moment"].dt.floor("D"), lab.seed)
+    except (NotEnoughData, EvidenceMissing) as error:
+        log.warning("watch.performance_not_measured", extra={"why": error.what})
+        return None
+
+
+def reference(number: int, lab: Lab) -> pd.DataFrame:
+    """What a version is compared with: the weeks it was judged on, features and its own answers. Made once, then read again."""
+    path = lab.home / "evidence" / f"reference-{number}.parquet"
+    if path.is_file():
+        return pd.read_parquet(path)
+    version = lab.ledger.version(number)
+    start, end = version.trained_until, version.trained_until + timedelta(weeks=REFERENCE_WEEKS)
+    served = training_rows(lab, labelled(lab, start, end, end + PROBATION).rows)
+    tables = {schema.name: lab.snapshots.read(schema.name) for schema in lab.use_case.tables}
+    rows = served.concat(lab.use_case.history(tables, end).since(start).before(end))
+    rows = rows.take(np.argsort(rows.keys, kind="stable"))
+    table = rows.features.assign(probability=probabilities_of(scorer_of(lab, number), rows))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".partial")
+    table.to_parquet(aside, index=False)
+    aside.replace(path)
+    return table
+
+
+def _drift(served: pd.DataFrame, champion: Assignment | None, lab: Lab) -> Drift | None:
+    if champion is None or champion.version is None or served.empty:
+        return None
+    features = [feature for feature in lab.use_case.features if feature.name in lab.use_case.watched]
+    current = served.sort_values(["entity", "probability"], ignore_index=True)
+    try:
+        return lab.drift.compare(reference(champion.version, lab), current, plan(features), PREDICTION, lab.seed)
+    except (NotEnoughData, EvidenceMissing) as error:
+        log.warning("watch.drift_not_measured", extra={"why": error.what})
+        return None
+
+
+def _probation(window: Window, champion: Assignment | None, own: pd.DataFrame, lab: Lab) -> Probation | None:
+    """A champion that came by promotion or override not long ago, beside the one it replaced."""
+    if champion is None or champion.version is None or champion.from_version is None or champion.kind == "rollback":
+        return None
+    if window.closes_at - champion.at > PROBATION:
+        return None
+    try:
+        rows = training_rows(lab, own)
+        predecessor = probabilities_of(scorer_of(lab, champion.from_version), rows)
+        own_answers = probabilities_of(scorer_of(lab, champion.version), rows)
+        loss = paired_loss(own_answers, predecessor, rows.labels, rows.days, lab.seed)
+    except (NotEnoughData, EvidenceMissing) as error:
+        log.warning("watch.probation_not_measured", extra={"why": error.what})
+        loss = None
+    return Probation(champion.version, champion.from_version, loss)
+
+
+def _orders(lab: Lab) -> Orders:
+    """Retrainings ordered so far; a drill or a first training says nothing about the need for the next."""
+    given = [datetime.fromisoformat(fact.body["at"]) for fact in lab.ledger.facts("order") if fact.body.get("origin") == "retrain"]
+    return Orders(given=tuple(given), running=None)

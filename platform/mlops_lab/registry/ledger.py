@@ -1,0 +1,221 @@
+"""The rules of the ledger, as pure functions: which version has which role, what served when, what state a version is in."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlops_lab.audit import digest_of
+from mlops_lab.errors import LostTheRace, NoChampion, PromotionRefused, UnknownVersion
+from mlops_lab.registry.version import Assignment, ModelVersion, Role, State
+
+JUDGEMENT, APPROVAL, REFUSAL, BAR = "judgement", "approval", "refusal", "bar"
+OF_VERSIONS = frozenset({JUDGEMENT, APPROVAL, REFUSAL, BAR})
+"""Kinds of facts that speak of a version, whose number is their subject. Each has its own method of the ledger."""
+
+DECISION, SNAPSHOT = "decision", "snapshot"
+ONCE_ONLY = frozenset({DECISION, SNAPSHOT, "order"})
+"""Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once."""
+
+PROMOTION, ROLLBACK, OVERRIDE = "promotion", "rollback", "override"
+_EVENTS = {PROMOTION: "ModelPromoted", ROLLBACK: "ModelRolledBack", OVERRIDE: "OverrideForced"}
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something recorded about a subject; never changed, only followed by a newer one.
+
+    Attributes:
+        id: 1, 2, 3, ... over all kinds.
+        model: Whose ledger it is in.
+        kind: `judgement`, `decision`, `snapshot`, ...
+        subject: What it speaks of: the number of a version as text, a window, a batch.
+        at: Event time.
+        recorded_at: Wall time.
+        by: Identity.
+        why: A sentence.
+        body: JSON object.
+        digest: SHA-256 of the canonical JSON of the body.
+    """
+
+    id: int
+    model: str
+    kind: str
+    subject: str
+    at: datetime
+    recorded_at: datetime
+    by: str
+    why: str
+    body: Mapping[str, Any]
+    digest: str
+
+
+def current(assignments: Iterable[Assignment], role: Role) -> Assignment | None:
+    """The newest assignment of a role; its `version` is None after the role was taken away. None before the first."""
+    return max((each for each in assignments if each.role == role), key=lambda each: each.id, default=None)
+
+
+def served_at(assignments: Iterable[Assignment], role: Role, at: datetime) -> Assignment | None:
+    """The assignment in force at a moment of event time: the last one recorded whose event time is not behind it."""
+    return current((each for each in assignments if each.at <= at), role)
+
+
+def version_of(model: str, versions: Sequence[ModelVersion], number: int) -> ModelVersion:
+    """The version of that number. Raises UnknownVersion, with the numbers there are."""
+    for version in versions:
+        if version.number == number:
+            return version
+    raise UnknownVersion.of(model, number, [version.number for version in versions])
+
+
+def champion_of(model: str, assignments: Iterable[Assignment]) -> Assignment:
+    """The assignment of the present champion. Raises NoChampion before the first, and after it was taken away."""
+    found = current(assignments, Role.CHAMPION)
+    if found is None or found.version is None:
+        raise NoChampion(f"{model} has no champion.", "approve a judged version and promote it; `lab train` makes one.")
+    return found
+
+
+def identity_key(name: str) -> str:
+    """The form in which two spellings of one identity are the same."""
+    return name.strip().casefold()
+
+
+def event_of(role: Role, kind: str) -> str:
+    """What an assignment is called in events and in the audit. Raises ValueError where the kind is none."""
+    if kind not in _EVENTS:
+        raise ValueError(f"'{kind}' is no kind of assignment: use one of {', '.join(_EVENTS)}")
+    return _EVENTS[kind] if role == Role.CHAMPION or kind == OVERRIDE else "RoleAssigned"
+
+
+def recorded(kind: str) -> str:
+    """What recording a fact of a kind is called in the audit: `quarantine_entry` becomes `QuarantineEntryRecorded`."""
+    return "".join(part.capitalize() for part in kind.split("_")) + "Recorded"
+
+
+def rivals(kind: str) -> frozenset[str]:
+    """The kinds whose latest fact about a subject a new one is compared with: approval and refusal undo each other."""
+    return frozenset({APPROVAL, REFUSAL}) if kind in (APPROVAL, REFUSAL) else frozenset({kind})
+
+
+def says(fact: Fact, kind: str, body: Mapping[str, Any], at: datetime, by: str, why: str) -> bool:
+    """Whether a fact says just this, so that saying it again is a repetition."""
+    return (fact.kind, fact.digest, fact.at, fact.by, fact.why) == (kind, digest_of(dict(body)), at, by, why)
+
+
+def barred(facts: Iterable[Fact]) -> frozenset[int]:
+    """Versions that never come back by themselves."""
+    return frozenset(int(fact.subject) for fact in facts if fact.kind == BAR)
+
+
+def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterable[Fact]) -> int:
+    """The version to go back to: the last champion before the present one that is neither it nor barred.
+
+    Raises:
+        NoChampion: There is none to leave.
+        PromotionRefused: There is none to go back to.
+    """
+    leaving = champion_of(model, assignments).version
+    out = barred(facts) | {leaving}
+    earlier = [each for each in assignments if each.role == Role.CHAMPION and each.version is not None and each.version not in out]
+    if not earlier:
+        raise PromotionRefused(
+            f"{model} has no earlier champion to go back to from version {leaving}.",
+            "approve another version and promote it, or force one with an override.",
+        )
+    target = max(earlier, key=lambda each: each.id).version
+    assert target is not None  # filtered above
+    return target
+
+
+def require_unchanged(assignments: Iterable[Assignment], role: Role, replacing: int | None) -> Assignment | None:
+    """Compare before set: the present assignment of the role, if it is the one the caller has seen.
+
+    Raises:
+        LostTheRace: It is another one by now.
+    """
+    now = current(assignments, role)
+    if (now.id if now else None) != replacing:
+        raise lost(role, now)
+    return now
+
+
+def lost(role: Role, now: Assignment | None) -> LostTheRace:
+    """The error that names who has the role now."""
+    return LostTheRace.to(role, f"version {now.version} by '{now.by}' (assignment {now.id}, {now.kind}: {now.why})" if now else "nobody")
+
+
+def require_assignable(
+    model: str,
+    assignments: Sequence[Assignment],
+    role: Role,
+    number: int | None,
+    kind: str,
+    weight: float,
+    facts: Sequence[Fact],
+    proposers: frozenset[str],
+) -> None:
+    """Whether a version may have a role.
+
+    Args:
+        model: For the message.
+        assignments: All so far.
+        role: What it is to be.
+        number: The version, None to take the role away.
+        kind: `promotion` wants an approval, `rollback` a version that was champion before, `override` passes even a bar.
+        weight: Share of requests, 0 to 1.
+        facts: All facts of the kinds in `OF_VERSIONS`.
+        proposers: Who registered or ordered the version, as `identity_key`: their approval does not count.
+
+    Raises:
+        PromotionRefused: It may not.
+        ValueError: The kind or the weight is not one.
+    """
+    event_of(role, kind)
+    if not 0 <= weight <= 1 or (role == Role.CHAMPION and weight != 1):
+        raise ValueError(f"weight {weight} is not a share for a {role}: 1 for a champion, else 0 to 1")
+    if kind == OVERRIDE:
+        return
+    if number is None:
+        if role == Role.CHAMPION:
+            what = f"{model} would be left without a champion."
+            raise PromotionRefused(what, "promote another version instead, or force it with an override.")
+        return
+    if number in barred(facts):
+        raise PromotionRefused.because(model, number, "it is barred", "choose another version, or force this one with an override.")
+    if kind == ROLLBACK and all(each.version != number for each in assignments if each.role == Role.CHAMPION):
+        raise PromotionRefused.because(model, number, "it never was champion, so nothing rolls back to it", "promote it instead.")
+    if role == Role.CHAMPION and kind == PROMOTION:
+        verdict = _latest(facts, number, (APPROVAL, REFUSAL))
+        if verdict is None:
+            next_step = "have it judged, then approved by somebody who did not order it."
+            raise PromotionRefused.because(model, number, "nobody approved it", next_step)
+        if verdict.kind == REFUSAL:
+            raise PromotionRefused.because(model, number, f"'{verdict.by}' refused it: {verdict.why}", "train another one.")
+        if identity_key(verdict.by) in proposers:
+            raise PromotionRefused.because(model, number, f"'{verdict.by}' ordered it and approved it", "have somebody else approve it.")
+
+
+def state_of(number: int, assignments: Iterable[Assignment], facts: Iterable[Fact]) -> State:
+    """The state of a version, from all that is recorded about it.
+
+    A bar stays. A champion, and a canary with a share of the requests, is serving. Otherwise the latest fact decides, and
+    being replaced as champion is one: `retired`, until it is judged or approved anew.
+    """
+    life = sorted((fact for fact in facts if fact.kind in OF_VERSIONS and fact.subject == str(number)), key=lambda fact: fact.id)
+    if any(fact.kind == BAR for fact in life):
+        return State.BARRED
+    assignments = list(assignments)
+    holders = (current(assignments, Role.CHAMPION), current(assignments, Role.CANARY))
+    if any(each and each.version == number and each.weight > 0 for each in holders):
+        return State.SERVING
+    left = [each.recorded_at for each in assignments if each.role == Role.CHAMPION and each.from_version == number]
+    if left and (not life or left[-1] >= life[-1].recorded_at):
+        return State.RETIRED
+    states = {JUDGEMENT: State.JUDGED, APPROVAL: State.APPROVED, REFUSAL: State.REFUSED}
+    return states[life[-1].kind] if life else State.PROPOSED
+
+
+def _latest(facts: Iterable[Fact], number: int, kinds: Sequence[str]) -> Fact | None:
+    of_version = (fact for fact in facts if fact.kind in kinds and fact.subject == str(number))
+    return max(of_version, key=lambda fact: fact.id, default=None)

@@ -1,0 +1,322 @@
+"""The ledger in an SQL database, each row in one transaction with its audit entry and its messages."""
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Column, Connection, Float, Integer, Table, Text, UniqueConstraint, func, select
+
+from mlops_lab.audit import digest_of
+from mlops_lab.audit.on_sql import SqlAudit, SqlRecording, recorded_rows
+from mlops_lab.errors import ApprovalRefused, VersionTaken
+from mlops_lab.events import CONTROL, Message
+from mlops_lab.events.on_sql import METADATA, OUTBOX, reading
+from mlops_lab.registry import ledger
+from mlops_lab.registry.history import History
+from mlops_lab.registry.ledger import APPROVAL, BAR, DECISION, JUDGEMENT, OF_VERSIONS, ONCE_ONLY, REFUSAL, ROLLBACK, SNAPSHOT, Fact
+from mlops_lab.registry.rows import assignment_from, compare, fact_from, to_row, version_from
+from mlops_lab.registry.version import Assignment, ModelVersion, Role
+
+log = logging.getLogger(__name__)
+
+
+def _texts(*names: str) -> list[Column[str]]:
+    return [Column(name, Text, nullable=False) for name in names]
+
+
+# Columns are the fields of the value in the row; times are texts: `at` is event time, `recorded_at` wall time.
+VERSIONS = Table(
+    "model_version",
+    METADATA,
+    Column("model", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    *_texts("run_id", "scorer_sha256", "data_sha256", "trained_until", "registered_at", "registered_by", "origin"),
+    Column("added_by", Text, nullable=False, comment="who entered it here; registered_by ordered it"),
+)
+ASSIGNMENTS = Table(
+    "assignment",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    *_texts("model", "role"),
+    Column("replaces", Integer, unique=True, comment="an assignment is replaced once: the chain of a role never forks"),
+    Column("version", Integer),
+    Column("from_version", Integer),
+    Column("weight", Float(53), nullable=False),
+    *_texts("at", "recorded_at", "by", "why", "kind"),
+)
+FACTS = Table(
+    "fact",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    *_texts("model", "kind", "subject"),
+    Column("once", Text, comment="the subject, for kinds that have one fact per subject"),
+    *_texts("at", "recorded_at", "by", "why"),
+    Column("body", Text, nullable=False, comment="canonical JSON"),
+    Column("digest", Text, nullable=False, comment="SHA-256 of the body"),
+    UniqueConstraint("model", "kind", "once"),
+)
+_EVENT_OF = {JUDGEMENT: "VersionJudged", APPROVAL: "VersionApproved", REFUSAL: "VersionRefused", BAR: "VersionBarred"}
+
+
+class _AlreadyThere(Exception):
+    """Leaves a recording without a trace: what was to be written is written."""
+
+
+class _FactThere(_AlreadyThere):
+    """The same, with the fact that is there."""
+
+    def __init__(self, fact: Fact) -> None:
+        super().__init__()
+        self.fact = fact
+
+
+class SqlHistory(History):
+    """The reading half: all that a process needs which must not be able to write, such as the service.
+
+    Args:
+        engine: From `open_engine`.
+        model: Name of the registered model.
+    """
+
+    def __init__(self, engine: Engine, model: str) -> None:
+        self._engine = engine
+        self._model = model
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    def versions(self) -> Sequence[ModelVersion]:
+        with reading(self._engine) as connection:
+            return self._versions(connection)
+
+    def assignments(self) -> Sequence[Assignment]:
+        with reading(self._engine) as connection:
+            return self._assignments(connection)
+
+    def facts(self, kind: str | None = None, subject: str | None = None) -> Sequence[Fact]:
+        with reading(self._engine) as connection:
+            return self._facts(connection, None if kind is None else {kind}, subject)
+
+    def _versions(self, connection: Connection) -> list[ModelVersion]:
+        wanted = select(VERSIONS).where(VERSIONS.c.model == self._model).order_by(VERSIONS.c.number)
+        return [version_from(dict(row)) for row in connection.execute(wanted).mappings()]
+
+    def _assignments(self, connection: Connection) -> list[Assignment]:
+        wanted = select(ASSIGNMENTS).where(ASSIGNMENTS.c.model == self._model).order_by(ASSIGNMENTS.c.id)
+        return [assignment_from(dict(row)) for row in connection.execute(wanted).mappings()]
+
+    def _facts(self, connection: Connection, kinds: Collection[str] | None = None, subject: str | None = None) -> list[Fact]:
+        wanted = select(FACTS).where(FACTS.c.model == self._model).order_by(FACTS.c.id)
+        if kinds is not None:
+            wanted = wanted.where(FACTS.c.kind.in_(kinds))
+        if subject is not None:
+            wanted = wanted.where(FACTS.c.subject == subject)
+        return [fact_from(dict(row)) for row in connection.execute(wanted).mappings()]
+
+
+class SqlLedger(SqlHistory):
+    """The `Ledger` of one model in the database of an audit trail. Safe for several processes and threads."""
+
+    def __init__(self, trail: SqlAudit, model: str) -> None:
+        super().__init__(trail.engine, model)
+        self._trail = trail
+
+    def add_version(self, version: ModelVersion, actor: str) -> None:
+        if version.model != self._model:
+            raise ValueError(f"this is the ledger of {self._model}, not of {version.model}")
+        name = self._name(version.number)
+        try:
+            with self._trail.recording(
+                actor=actor, action="ModelRegistered", subject=name, reason=version.origin, at=version.trained_until
+            ) as tx:
+                _require_new(version, self._versions(tx.connection))
+                row = {**to_row(version), "added_by": actor}
+                tx.connection.execute(VERSIONS.insert().values(row))
+                tx.digests[f"row:model_version/{name}"] = digest_of(row)
+                self._tell(tx, "ModelRegistered", version.number, {"run_id": version.run_id, "origin": version.origin})
+        except _AlreadyThere:
+            return
+
+    def proposers(self, number: int) -> frozenset[str]:
+        with reading(self._engine) as connection:
+            return self._proposers(connection, number)
+
+    def assign(
+        self,
+        role: Role,
+        version: int | None,
+        *,
+        replacing: int | None,
+        kind: str,
+        by: str,
+        why: str,
+        at: datetime,
+        weight: float = 1.0,
+    ) -> Assignment:
+        action = ledger.event_of(role, kind)
+        with self._trail.recording(actor=by, action=action, subject=self._name(version), reason=why, at=at) as tx:
+            assignments, facts = self._assignments(tx.connection), self._facts(tx.connection, OF_VERSIONS)
+            now = ledger.require_unchanged(assignments, role, replacing)
+            proposers = frozenset[str]() if version is None else self._proposers(tx.connection, version)
+            ledger.require_assignable(self._model, assignments, role, version, kind, weight, facts, proposers)
+            return self._assign(tx, action, role, version, now, weight, by, why, kind)
+
+    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None) -> Assignment:
+        with self._trail.recording(actor=by, action="ModelRolledBack", subject=self._model, reason=why, at=at) as tx:
+            assignments, facts = self._assignments(tx.connection), self._facts(tx.connection, OF_VERSIONS)
+            now = ledger.champion_of(self._model, assignments)
+            if leaving is not None and now.version != leaving:
+                raise ledger.lost(Role.CHAMPION, now)
+            target = ledger.rollback_target(self._model, assignments, facts)
+            assigned = self._assign(tx, "ModelRolledBack", Role.CHAMPION, target, now, 1.0, by, why, ROLLBACK)
+            if now.version not in ledger.barred(facts):
+                self._state(tx, BAR, str(now.version), {"assignment": assigned.id}, by, why)
+            return assigned
+
+    def record_judgement(self, version: int, judgement: Mapping[str, Any], at: datetime, by: str) -> Fact:
+        why = str(judgement.get("because") or judgement.get("outcome") or "judged")
+        return self._record(JUDGEMENT, str(version), judgement, at, by, why)
+
+    def approve(self, version: int, *, why: str, at: datetime, by: str, body: Mapping[str, Any]) -> Fact:
+        if ledger.identity_key(by) in self.proposers(version):
+            raise ApprovalRefused.own(self._name(version), by)
+        return self._record(APPROVAL, str(version), body, at, by, why)
+
+    def refuse(self, version: int, why: str, at: datetime, by: str) -> Fact:
+        return self._record(REFUSAL, str(version), {}, at, by, why)
+
+    def bar(self, version: int, why: str, at: datetime, by: str) -> Fact:
+        return self._record(BAR, str(version), {}, at, by, why)
+
+    def record(
+        self,
+        kind: str,
+        subject: str,
+        body: Mapping[str, Any],
+        *,
+        at: datetime,
+        by: str,
+        why: str,
+        emit: Iterable[Message] = (),
+    ) -> Fact:
+        if kind in OF_VERSIONS:
+            raise ValueError(f"a {kind} is recorded by its own method, not as a fact of any kind")
+        return self._record(kind, subject, body, at, by, why, emit)
+
+    def record_decision(self, window_id: str, decision: Mapping[str, Any], at: datetime, by: str, emit: Iterable[Message] = ()) -> Fact:
+        return self.record(DECISION, window_id, decision, at=at, by=by, why=str(decision.get("because") or "decided"), emit=emit)
+
+    def record_snapshot(self, snapshot: Mapping[str, Any], at: datetime, by: str, emit: Iterable[Message] = ()) -> Fact:
+        return self.record(SNAPSHOT, str(snapshot["id"]), snapshot, at=at, by=by, why="accepted by the gate", emit=emit)
+
+    def unaccounted(self) -> Sequence[str]:
+        rows: dict[str, str] = {}
+        with reading(self._engine) as connection:
+            for row in connection.execute(select(VERSIONS)).mappings():
+                rows[f"row:model_version/{row['model']}/{row['number']}"] = digest_of(dict(row))
+            for table in (ASSIGNMENTS, FACTS):
+                for row in connection.execute(select(table)).mappings():
+                    rows[f"row:{table.name}/{row['id']}"] = digest_of(dict(row))
+            for row in connection.execute(select(OUTBOX)).mappings():
+                rows[f"row:outbox/{row['position']}"] = digest_of({name: row[name] for name in row if name != "sent_at"})
+            audited = recorded_rows(connection)
+        return compare(rows, audited)
+
+    def _record(
+        self, kind: str, subject: str, body: Mapping[str, Any], at: datetime, by: str, why: str, emit: Iterable[Message] = ()
+    ) -> Fact:
+        action = _EVENT_OF.get(kind, ledger.recorded(kind))
+        about = self._name(int(subject)) if kind in OF_VERSIONS else subject
+        try:
+            with self._trail.recording(actor=by, action=action, subject=about, reason=why, at=at) as tx:
+                if kind in OF_VERSIONS:
+                    self._version(tx.connection, int(subject))
+                earlier = self._facts(tx.connection, ledger.rivals(kind), subject)
+                if earlier and (kind in ONCE_ONLY or ledger.says(earlier[-1], kind, body, at, by, why)):
+                    raise _FactThere(earlier[-1])
+                fact = self._state(tx, kind, subject, body, by, why)
+                for message in emit:
+                    tx.emit(CONTROL, message)
+                return fact
+        except _FactThere as there:
+            same = there.fact.digest == digest_of(dict(body))
+            log.info("registry.fact_repeated", extra={"kind": kind, "subject": subject, "same": same})
+            return there.fact
+
+    def _state(self, tx: SqlRecording, kind: str, subject: str, body: Mapping[str, Any], by: str, why: str) -> Fact:
+        """Add a fact, and its message if the kind has one."""
+        identifier = _next_id(tx.connection, FACTS)
+        fact = Fact(identifier, self._model, kind, subject, tx.at, tx.recorded_at, by, why, dict(body), digest_of(dict(body)))
+        row = {**to_row(fact), "once": subject if kind in ONCE_ONLY else None}
+        tx.connection.execute(FACTS.insert().values(row))
+        tx.digests[f"row:fact/{identifier}"] = digest_of(row)
+        if kind in _EVENT_OF:
+            outcome = {"outcome": str(body["outcome"])} if "outcome" in body else {}
+            self._tell(tx, _EVENT_OF[kind], int(subject), {"fact": identifier, "by": by, "why": why, **outcome})
+        return fact
+
+    def _assign(
+        self,
+        tx: SqlRecording,
+        event: str,
+        role: Role,
+        version: int | None,
+        now: Assignment | None,
+        weight: float,
+        by: str,
+        why: str,
+        kind: str,
+    ) -> Assignment:
+        assigned = Assignment(
+            id=_next_id(tx.connection, ASSIGNMENTS),
+            model=self._model,
+            role=role,
+            replaces=now.id if now else None,
+            version=version,
+            from_version=now.version if now else None,
+            weight=float(weight),
+            at=tx.at,
+            recorded_at=tx.recorded_at,
+            by=by,
+            why=why,
+            kind=kind,
+        )
+        row = to_row(assigned)
+        tx.connection.execute(ASSIGNMENTS.insert().values(row))
+        tx.digests[f"row:assignment/{assigned.id}"] = digest_of(row)
+        told = {name: row[name] for name in ("role", "from_version", "kind", "weight", "by", "why")}
+        self._tell(tx, event, version, {"assignment": assigned.id, **told})
+        return assigned
+
+    def _tell(self, tx: SqlRecording, event: str, version: int | None, details: Mapping[str, Any]) -> None:
+        scorer = None if version is None else self._version(tx.connection, version).scorer_sha256
+        if scorer:
+            tx.digests["scorer"] = scorer
+        data = {"model": self._model, "version": version, "scorer_sha256": scorer, **details}
+        tx.emit(CONTROL, Message(type=event, at=tx.at, subject=self._model, data=data))
+
+    def _name(self, number: int | None) -> str:
+        return self._model if number is None else f"{self._model}/{number}"
+
+    def _version(self, connection: Connection, number: int) -> ModelVersion:
+        return ledger.version_of(self._model, self._versions(connection), number)
+
+    def _proposers(self, connection: Connection, number: int) -> frozenset[str]:
+        version = self._version(connection, number)
+        wanted = select(VERSIONS.c.added_by).where(VERSIONS.c.model == self._model, VERSIONS.c.number == number)
+        return frozenset(ledger.identity_key(each) for each in (version.registered_by, str(connection.execute(wanted).scalar_one())))
+
+
+def _next_id(connection: Connection, table: Table) -> int:
+    """One more than the greatest, without a gap: nobody else writes while the writer's lock is held."""
+    return int(connection.execute(select(func.coalesce(func.max(table.c.id), 0))).scalar_one()) + 1
+
+
+def _require_new(version: ModelVersion, known: Sequence[ModelVersion]) -> None:
+    for each in known:
+        if each.number == version.number:
+            if (each.run_id, each.scorer_sha256, each.data_sha256) == (version.run_id, version.scorer_sha256, version.data_sha256):
+                raise _AlreadyThere
+            raise VersionTaken.by(version.model, version.number, each.run_id)

@@ -1,0 +1,206 @@
+"""Plays event time against the running platform: publishes facts, asks questions, reports outcomes, and holds while a week is decided."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import orjson
+
+from mlops_lab.errors import ServiceNotReady
+from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES, EventBus, Message
+from mlops_lab.replay.client import Answer, Client
+from mlops_lab.replay.journal import Attempt, Journal
+
+CLOCK_REACHED = "ClockReached"
+"""Control event: event time has come to `at`. Windows that end before it may be closed."""
+
+PROBE_EVERY_S = 0.05
+SETTLE_TIMEOUT_S = 300.0
+REMEMBERED = timedelta(days=7)
+"""How long the id of an answer is kept to report its outcome by; the latest report comes after three days."""
+
+
+class Stretch(Protocol):
+    """What the driver needs of a timeline. `flights.timeline.Timeline` is one."""
+
+    def steps(self, after: datetime, until: datetime) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the replay is, for a person.
+
+    Attributes:
+        at: Event time.
+        questions: Asked so far in this call.
+        reports: Outcomes sent so far in this call.
+        failed: Attempts without a 2xx answer.
+        held_s: Wall seconds spent holding event time while something was decided.
+    """
+
+    at: datetime
+    questions: int
+    reports: int
+    failed: int
+    held_s: float
+
+
+class Driver:
+    """Drives one replay. Facts are published before the questions of the same minute; several requests are under way at once, which
+    changes nothing, since features are read as of each question's own moment."""
+
+    def __init__(
+        self,
+        *,
+        bus: EventBus,
+        client: Client,
+        journal: Journal,
+        item_of: Callable[[Any, str], dict[str, Any]],
+        settled: Callable[[], bool],
+        agreed: Callable[[bytes], bool],
+        on_progress: Callable[[Progress], None],
+        minute_s: float = 0.0,
+    ) -> None:
+        """Args:
+        bus: Where facts go.
+        client: The connections to the service.
+        journal: Keeps every attempt.
+        item_of: Builds the feedback item from a report and a prediction id.
+        settled: True when everything that follows from the last tick has been decided and done.
+        agreed: True when the body of `/v1/model` names the champion of the ledger.
+        on_progress: Called after each hour of event time that had requests, and after each hold.
+        minute_s: Wall seconds to let pass per minute of event time; 0 is as fast as it goes.
+        """
+        self._bus, self._client, self._journal = bus, client, journal
+        self._item_of, self._settled, self._agreed = item_of, settled, agreed
+        self._on_progress, self._minute_s = on_progress, minute_s
+        self._open = journal.open_questions()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(8)
+        self._last_question: bytes | None = None
+        self._asked = self._reported = self._failed = 0
+        self._held_s = 0.0
+
+    async def play(self, timeline: Stretch, after: datetime, ticks: Sequence[datetime]) -> Progress:
+        """Play from a moment through each tick; at a tick all requests are finished and event time stands until all is decided.
+
+        Raises:
+            ServiceNotReady: The platform did not settle, or the service did not follow the ledger, in time.
+        """
+        at = after
+        for tick in ticks:
+            await self._stretch(timeline, at, tick)
+            await self._drain()
+            self._open = {entity: known for entity, known in self._open.items() if tick - known[1] <= REMEMBERED}
+            self._journal.flush(cursor=tick, open_questions=self._open)
+            self._bus.publish(CONTROL, [Message(CLOCK_REACHED, tick, "clock", {}, id=f"clock-{tick:%Y%m%dT%H%MZ}")])
+            await self.hold(tick)
+            at = tick
+        return self._report(at)
+
+    async def _stretch(self, timeline: Stretch, after: datetime, until: datetime) -> None:
+        hour = after
+        for step in timeline.steps(after, until):
+            if step.facts:
+                self._bus.publish(OBSERVATIONS, step.facts)
+            if step.questions:
+                await self._start(self._ask(step.at, step.questions))
+            if step.reports:
+                await self._drain()  # an outcome is reported by the id of its answer, so the answers have to be there
+                await self._start(self._tell(step.at, step.reports))
+            if step.at - hour >= timedelta(hours=6):
+                hour = step.at
+                self._report(step.at)
+            if self._minute_s:
+                await asyncio.sleep(self._minute_s)
+
+    async def hold(self, at: datetime) -> None:
+        """Let event time stand until the platform has settled and the service has followed, with probe traffic going on meanwhile."""
+        began = time.monotonic()
+        done = asyncio.Event()
+        probing = asyncio.create_task(self._probe(at, done))
+        try:
+            await self._until(self._is_settled, began, "The watcher did not finish its work", "`lab status` and the watcher's log")
+            await self._until(self._is_followed, began, "The service does not serve the ledger's champion", "`lab status` and the service's log")
+        finally:
+            done.set()
+            await probing
+            self._journal.flush()
+            self._held_s += time.monotonic() - began
+        self._report(at)
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], began: float, what: str, look_at: str) -> None:
+        while not await condition():
+            if time.monotonic() - began > SETTLE_TIMEOUT_S:
+                raise ServiceNotReady(f"{what} within {SETTLE_TIMEOUT_S:.0f} s.", f"look at {look_at}.")
+            await asyncio.sleep(0.05)
+
+    async def _is_settled(self) -> bool:
+        return self._settled()
+
+    async def _is_followed(self) -> bool:
+        answer = await self._client.get("/v1/model")
+        return answer.status == 200 and self._agreed(answer.body)
+
+    async def _start(self, work: Any) -> None:
+        await self._room.acquire()
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._under_way.discard(task)
+        self._room.release()
+
+    async def _drain(self) -> None:
+        while self._under_way:
+            await asyncio.gather(*self._under_way)
+
+    async def _ask(self, at: datetime, questions: Sequence[tuple[str, bytes]]) -> None:
+        self._last_question = questions[-1][1]
+        answer = await self._client.post("/v1/predict", b'{"items":[' + b",".join(item for _, item in questions) + b"]}")
+        ids = self._ids(answer) if answer.status == 200 else ()
+        for (entity, _), identifier in zip(questions, ids, strict=False):
+            self._open[entity] = (identifier, at)
+        self._asked += len(questions)
+        self._note("predict", at, len(questions), answer, ids)
+
+    async def _tell(self, at: datetime, reports: Sequence[Any]) -> None:
+        known = [(report, self._open[report.entity][0]) for report in reports if report.entity in self._open]
+        if not known:
+            return
+        body = orjson.dumps({"items": [self._item_of(report, identifier) for report, identifier in known]})
+        answer = await self._client.post("/v1/feedback", body)
+        accepted = 200 <= answer.status < 300
+        self._reported += len(known)
+        self._note("feedback", at, len(known), answer, tuple(report.event_id for report, _ in known) if accepted else ())
+
+    async def _probe(self, at: datetime, done: asyncio.Event) -> None:
+        while not done.is_set():
+            if self._last_question is not None:
+                answer = await self._client.post("/v1/predict", b'{"purpose":"probe","items":[' + self._last_question + b"]}")
+                self._note("probe", at, 1, answer, self._ids(answer) if answer.status == 200 else ())
+            await asyncio.sleep(PROBE_EVERY_S)
+
+    @staticmethod
+    def _ids(answer: Answer) -> tuple[str, ...]:
+        return tuple(item["prediction_id"] for item in orjson.loads(answer.body)["items"])
+
+    def _note(self, kind: str, at: datetime, rows: int, answer: Answer, ids: tuple[str, ...]) -> None:
+        failed = not 200 <= answer.status < 300
+        self._failed += failed
+        reason = answer.body[:300].decode("utf-8", "replace") if failed else ""
+        self._journal.add(Attempt(kind, at, rows, answer.status, answer.latency_us, ids, reason))
+
+    def _report(self, at: datetime) -> Progress:
+        progress = Progress(at, self._asked, self._reported, self._failed, self._held_s)
+        self._on_progress(progress)
+        return progress
+
+
+def publish_references(bus: EventBus, facts: Sequence[Message]) -> int:
+    """Publish slow-moving facts; those that are there already are skipped."""
+    return bus.publish(REFERENCES, facts)

@@ -1,0 +1,120 @@
+"""The replay's own history: every attempt and what came of it. Evidence that does not depend on what the service says of itself."""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mlops_lab.clock import from_iso, iso
+from mlops_lab.errors import StoreUnreachable
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS attempt (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, at TEXT NOT NULL, rows INTEGER NOT NULL, status INTEGER NOT NULL,
+    latency_us INTEGER NOT NULL, ids TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS open_question (entity TEXT PRIMARY KEY, prediction_id TEXT NOT NULL, at TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request that was sent, once.
+
+    Attributes:
+        kind: `predict`, `probe` or `feedback`.
+        at: Event time at which it was sent.
+        rows: Questions or outcomes in it.
+        status: HTTP status, 0 for no answer.
+        latency_us: Microseconds until the answer was complete.
+        ids: Prediction ids that were answered, or event ids that were accepted, in order.
+        reason: Why it failed, empty for success.
+    """
+
+    kind: str
+    at: datetime
+    rows: int
+    status: int
+    latency_us: int
+    ids: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Attempts of one kind."""
+
+    attempts: int
+    rows: int
+    failed: int
+    p50_ms: float
+    p99_ms: float
+
+
+class Journal:
+    """Attempts in an SQLite file, written in groups; `flush` makes the last ones durable."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.executescript(_SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnreachable.at(str(path), str(error)) from error
+        self._pending: list[Attempt] = []
+
+    def add(self, attempt: Attempt) -> None:
+        """Remember an attempt; written at the latest by the next `flush`."""
+        self._pending.append(attempt)
+
+    def flush(self, cursor: datetime | None = None, open_questions: dict[str, tuple[str, datetime]] | None = None) -> None:
+        """Write what is pending, and how far in event time the replay is, in one transaction."""
+        rows = [(a.kind, iso(a.at), a.rows, a.status, a.latency_us, ",".join(a.ids), a.reason) for a in self._pending]
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany("INSERT INTO attempt (kind, at, rows, status, latency_us, ids, reason) VALUES (?,?,?,?,?,?,?)", rows)
+        if cursor is not None:
+            self._db.execute("INSERT INTO cursor VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at", (iso(cursor),))
+        if open_questions is not None:
+            self._db.execute("DELETE FROM open_question")
+            rows_open = [(entity, identifier, iso(at)) for entity, (identifier, at) in open_questions.items()]
+            self._db.executemany("INSERT INTO open_question VALUES (?,?,?)", rows_open)
+        self._db.execute("COMMIT")
+        self._pending.clear()
+
+    def cursor(self) -> datetime | None:
+        """Event time up to which the replay has come; None before the first flush with a cursor."""
+        found = self._db.execute("SELECT at FROM cursor").fetchone()
+        return from_iso(found[0]) if found else None
+
+    def open_questions(self) -> dict[str, tuple[str, datetime]]:
+        """Entities that were asked about not long ago: the prediction id of each and the event time of the question."""
+        found = self._db.execute("SELECT entity, prediction_id, at FROM open_question").fetchall()
+        return {str(entity): (str(identifier), from_iso(at)) for entity, identifier, at in found}
+
+    def tally(self, kind: str) -> Tally:
+        """Counts and latencies of one kind of attempt."""
+        found = self._db.execute("SELECT rows, status, latency_us FROM attempt WHERE kind = ? ORDER BY latency_us", (kind,)).fetchall()
+        latencies = [row[2] for row in found]
+        failed = sum(1 for row in found if not 200 <= row[1] < 300)
+        return Tally(len(found), sum(row[0] for row in found), failed, _quantile_ms(latencies, 0.5), _quantile_ms(latencies, 0.99))
+
+    def failures(self, limit: int = 10) -> list[tuple[str, str, int, str]]:
+        """The first failed attempts: kind, event time, status, reason."""
+        statement = "SELECT kind, at, status, reason FROM attempt WHERE status NOT BETWEEN 200 AND 299 ORDER BY id LIMIT ?"
+        return [(str(k), str(at), int(status), str(why)) for k, at, status, why in self._db.execute(statement, (limit,))]
+
+    def ids(self, kind: str) -> list[str]:
+        """Every id that was answered or accepted, in the order of the attempts."""
+        found = self._db.execute("SELECT ids FROM attempt WHERE kind = ? AND status BETWEEN 200 AND 299 ORDER BY id", (kind,))
+        return [identifier for (ids,) in found for identifier in str(ids).split(",") if identifier]
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _quantile_ms(sorted_us: Sequence[int], q: float) -> float:
+    if not sorted_us:
+        return 0.0
+    return round(sorted_us[min(len(sorted_us) - 1, int(q * len(sorted_us)))] / 1000, 2)

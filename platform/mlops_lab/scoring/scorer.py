@@ -1,0 +1,149 @@
+"""Answers like the trained pipeline, from plain data and numpy alone. No scikit-learn, no pandas, no pickle."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mlops_lab.errors import FeaturesWrong
+from mlops_lab.features.view import Feature, Kind, Value
+from mlops_lab.scoring.forest import MAX_LEAVES, Forest
+from mlops_lab.scoring.manifest import sha256
+from mlops_lab.scoring.masks import mask_table
+from mlops_lab.scoring.reading import read_forest
+
+_CHUNK = 256
+"""Rows evaluated at once: the running masks of 150 trees then fit a core's second-level cache."""
+
+
+class Scorer:
+    """An immutable model. Safe to share between threads.
+
+    Semantics are those of scikit-learn's histogram gradient boosting on float64: a number goes left when value <= threshold;
+    None, NaN, and categories not seen in training follow the split's direction for missing values.
+    """
+
+    def __init__(self, forest: Forest, digest: str) -> None:
+        self.digest = digest
+        """SHA-256 of the file it was read from."""
+        self._forest = forest
+        table = mask_table(forest)
+        self._columns, self._masks, self._leaves = table.columns, table.masks, table.leaves
+        self._first_leaf = np.arange(len(forest.trees), dtype=np.intp) * MAX_LEAVES
+        self._codes = {i: forest.categories[f.name] for i, f in enumerate(forest.features) if f.kind is Kind.CATEGORY}
+        numbers = [c for c in self._columns if c.thresholds is not None]
+        categories = [c for c in self._columns if c.thresholds is None]
+        self._numbers = tuple((c.feature, c.thresholds or (), c.first, c.missing) for c in numbers)
+        self._names = tuple((c.feature, {n: c.first + k for n, k in self._codes[c.feature].items()}, c.missing) for c in categories)
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Scorer":
+        """Read a scorer file. Check its signature first (`scoring.manifest.check`).
+
+        Raises:
+            ScorerRefused: The file is malformed, oversized or not canonical.
+        """
+        return cls(read_forest(content), sha256(content))
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The model's input, in the order of every row."""
+        return self._forest.features
+
+    def encode(self, rows: Sequence[Sequence[Value]]) -> NDArray[np.float64]:
+        """Turn rows of values into the numbers the trees see.
+
+        Args:
+            rows: Values in the order of `features`.
+
+        Returns:
+            Shape (rows, features): numbers as they are, categories as codes, NaN for None and unknown categories.
+
+        Raises:
+            FeaturesWrong: A row has the wrong length, or a number feature holds text.
+        """
+        encoded = np.empty((len(rows), len(self.features)))
+        for row in rows:
+            if len(row) != len(self.features):
+                raise FeaturesWrong.count(len(row), len(self.features))
+        for j, feature in enumerate(self.features):
+            known = self._codes.get(j)
+            if known is None:
+                encoded[:, j] = [_number(row[j], feature.name) for row in rows]
+            else:
+                encoded[:, j] = [known.get(row[j], math.nan) if isinstance(row[j], str) else math.nan for row in rows]  # type: ignore[arg-type]
+        return encoded
+
+    def score(self, encoded: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities of the positive class.
+
+        Args:
+            encoded: From `encode`, float64, shape (rows, features). A category code out of range counts as missing.
+
+        Returns:
+            float64, shape (rows,), each in [0, 1].
+        """
+        if encoded.ndim != 2 or encoded.shape[1] != len(self.features):
+            raise FeaturesWrong.count(encoded.shape[-1] if encoded.ndim else 0, len(self.features))
+        log_odds = np.empty(len(encoded))
+        bins = self._bins(encoded)
+        for start in range(0, len(encoded), _CHUNK):
+            log_odds[start : start + _CHUNK] = self._sum_leaves(bins[:, start : start + _CHUNK])
+        with np.errstate(over="ignore"):  # exp(800) is inf, and 1 / inf is the right answer
+            return np.asarray(1.0 / (1.0 + np.exp(-log_odds)))
+
+    def score_one(self, values: Sequence[Value]) -> float:
+        """Probability of the positive class for one row of values: the fast path of a single request.
+
+        Raises:
+            FeaturesWrong: The row has the wrong length, or a number feature holds text.
+        """
+        if len(values) != len(self._forest.features):
+            raise FeaturesWrong.count(len(values), len(self._forest.features))
+        bins = []
+        try:
+            for feature, thresholds, first, missing in self._numbers:
+                value = values[feature]
+                bins.append(missing if value is None or value != value else first + bisect_left(thresholds, value))
+        except TypeError as error:
+            raise FeaturesWrong.not_a_number(self._forest.features[feature].name, value) from error
+        for feature, names, missing in self._names:
+            bins.append(names.get(values[feature], missing))  # type: ignore[arg-type]
+        alive = np.bitwise_and.reduce(self._masks.take(bins or (0,), axis=0), axis=0)
+        leaf = self._first_leaf + np.bitwise_count(alive - np.uint32(1))  # one bit is left: the ones below it count its position
+        log_odds = self._forest.baseline + float(self._leaves.take(leaf).sum())
+        if log_odds >= 0:
+            return 1.0 / (1.0 + math.exp(-log_odds))
+        odds = math.exp(log_odds)
+        return odds / (1.0 + odds)
+
+    def _bins(self, encoded: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Rows of the mask table, shape (used features, rows); its first row where no feature is used."""
+        bins = np.zeros((max(len(self._columns), 1), len(encoded)), dtype=np.intp)
+        for k, column in enumerate(self._columns):
+            values = encoded[:, column.feature]
+            if column.thresholds is None:
+                known = (values >= 0) & (values < column.missing - column.first) & (values == np.floor(values))
+                bins[k] = np.where(known, column.first + np.where(known, values, 0.0).astype(np.intp), column.missing)
+            else:
+                found = column.first + np.searchsorted(np.asarray(column.thresholds), values, side="left")
+                bins[k] = np.where(np.isnan(values), column.missing, found)
+        return bins
+
+    def _sum_leaves(self, bins: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Log-odds, shape (rows,), for bins of shape (used features, rows)."""
+        alive = self._masks[bins[0]]
+        for feature_bins in bins[1:]:
+            alive &= self._masks[feature_bins]
+        leaf = self._first_leaf + np.bitwise_count(alive - np.uint32(1))
+        return np.asarray(self._forest.baseline + self._leaves[leaf].sum(axis=1))
+
+
+def _number(value: Value, name: str) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, str):
+        raise FeaturesWrong.not_a_number(name, value)
+    return float(value)

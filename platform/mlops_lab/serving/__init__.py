@@ -1,0 +1,1 @@
+"""Answering requests with the champion: the contract, the hot path, the prediction log, and following the ledger."""

@@ -1,0 +1,172 @@
+"""Model packages on this replica's disk, by digest: downloaded once, checked each time, usable when everything else is down."""
+
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from mlops_lab.errors import ScorerRefused
+from mlops_lab.scoring.manifest import check
+
+_FILES = ("scorer.json", "manifest.json", "signature")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+_log = logging.getLogger(__name__)
+
+
+class Packages(Protocol):
+    """The part of `scoring.PackageStore` that a replica needs."""
+
+    def get(self, digest: str) -> tuple[bytes, bytes, bytes]:
+        """Scorer, manifest, signature. Raises StoreUnreachable."""
+        ...
+
+
+class PackageCache:
+    """The last packages that were served here. A package is there whole and checked, or not at all."""
+
+    def __init__(self, directory: Path, store: Packages, keys: Collection[Ed25519PublicKey], *, keep: int = 3) -> None:
+        """Args:
+        directory: Made on first use; one replica uses it.
+        store: Where packages come from.
+        keys: Who may have signed them.
+        keep: How many packages stay.
+        """
+        self._directory = directory
+        self._store = store
+        self._keys = tuple(keys)
+        self._keep = keep
+
+    def scorer(self, digest: str, model: str) -> bytes:
+        """A package's scorer, from here or else from the store; its signature and digest hold.
+
+        Raises:
+            ScorerRefused: It is not what was signed, or it is another model's.
+            StoreUnreachable: It is not here and the store does not answer.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise ScorerRefused(f"'{digest}' is not a digest.", "publish that version again with `lab train`.")
+        place = self._directory / digest
+        try:
+            package = tuple((place / name).read_bytes() for name in _FILES)
+            scorer = self._checked(package, digest, model)
+            os.utime(place)
+            return scorer
+        except FileNotFoundError:
+            shutil.rmtree(place, ignore_errors=True)  # ordinarily it is not here yet; a part of it would be in the download's way
+        except (ScorerRefused, OSError) as error:
+            _log.error("serving.cached_package_dropped", extra={"digest": digest, "why": str(error)})
+            shutil.rmtree(place, ignore_errors=True)
+        package = self._store.get(digest)
+        scorer = self._checked(package, digest, model)
+        self._keep_package(place, package)
+        return scorer
+
+    def holds(self) -> list[str]:
+        """The digests that are here, the last used first."""
+        if not self._directory.is_dir():
+            return []
+        places = [place for place in self._directory.iterdir() if _DIGEST.fullmatch(place.name)]
+        return [place.name for place in sorted(places, key=lambda place: place.stat().st_mtime_ns, reverse=True)]
+
+    def _checked(self, package: Sequence[bytes], digest: str, model: str) -> bytes:
+        scorer, manifest, signature = package
+        read = check(scorer, manifest, signature, self._keys)
+        if read.scorer_sha256 != digest or read.model != model:
+            raise ScorerRefused(
+                f"The package at {digest[:12]} is of model '{read.model}' with digest {read.scorer_sha256[:12]}.",
+                "find out who exchanged it; publish the version again with `lab train`.",
+            )
+        return scorer
+
+    def _keep_package(self, place: Path, package: Sequence[bytes]) -> None:
+        """Put a checked package in place. A disk that does not take it is said and does not keep the model from answering."""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for left_over in self._directory.glob("tmp-*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            made = Path(tempfile.mkdtemp(prefix="tmp-", dir=self._directory))
+            for name, content in zip(_FILES, package, strict=True):
+                write_durably(made / name, content)
+            made.rename(place)
+            _sync(self._directory)
+            for digest in self.holds()[self._keep :]:
+                shutil.rmtree(self._directory / digest, ignore_errors=True)
+        except OSError as error:
+            _log.error("serving.package_not_cached", extra={"digest": place.name, "why": str(error)})
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a replica last heard from the ledger, as text and numbers.
+
+    Attributes:
+        model: Name of the registered model.
+        version: The champion's number.
+        assignment: Id of the ledger's line.
+        assigned_at: Its event time, ISO 8601.
+        scorer_sha256: The champion's digest.
+        known_at: Wall time of this knowledge, ISO 8601.
+    """
+
+    model: str
+    version: int
+    assignment: int
+    assigned_at: str
+    scorer_sha256: str
+    known_at: str
+
+
+class KnownFile:
+    """`state.json`: lets a replica start, and answer, while the ledger is down."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> Known | None:
+        """What was known last; None when nothing was, or the file cannot be used (which is logged)."""
+        try:
+            return Known(**json.loads(self._path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            _log.error("serving.state_unreadable", extra={"path": str(self._path), "why": str(error)})
+            return None
+
+    def write(self, known: Known) -> None:
+        """Replace the file in one step. A disk that does not take it is logged: the replica answers all the same."""
+        new = self._path.with_name(f"{self._path.name}.new")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(new, json.dumps(asdict(known), indent=1).encode())
+            new.rename(self._path)
+        except OSError as error:
+            _log.error("serving.state_not_written", extra={"path": str(self._path), "why": str(error)})
+
+    def forget(self) -> None:
+        """Nothing serves any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file and flush it to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

