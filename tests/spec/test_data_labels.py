@@ -147,7 +147,7 @@ events = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(events, max_size=8), st.lists(st.integers(0, 4), max_size=5), st.data())
 def test_order_repetition_and_lateness_change_nothing(outcomes: list[dict[str, Any]], numbers: list[int], data: st.DataObject) -> None:
     predictions = [a_prediction(number) for number in set(numbers)]

@@ -115,10 +115,12 @@ class _Recent:
         if not facts or fact[:3] > facts[-1][:3]:
             facts.append(fact)
         else:
-            at = bisect_right(facts, fact[:3], key=_order)
             # Equal facts stand side by side: the same flight twice is one departure, two flights of one minute are two.
-            if any(facts[i][3] == fact[3] for i in range(at - 1, -1, -1) if facts[i][:3] == fact[:3]):
-                return
+            at = bisect_right(facts, fact[:3], key=_order)
+            while at and facts[at - 1][:3] == fact[:3]:
+                at -= 1
+                if facts[at][3] == fact[3]:
+                    return
             insort(facts, fact, key=_order)
         if len(facts) >= 64 and facts[len(facts) // 2][0] < facts[-1][0] - KEPT_S:
             del facts[: bisect_right(facts, facts[-1][0] - KEPT_S, key=_second)]

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.data.label import OUTCOMES, Labelled, join
@@ -53,6 +54,11 @@ def first_moment(lab: Lab) -> datetime | None:
     lab.shipper  # noqa: B018
     moments = lab.tables.read(PREDICTIONS, filters=[LIVE], columns=["moment"])["moment"]
     return None if moments.empty else moments.min().to_pydatetime()  # type: ignore[no-any-return]
+
+
+def days_of(rows: pd.DataFrame) -> NDArray[np.datetime64]:
+    """The UTC day of each row's moment, datetime64[D]: the unit that intervals are drawn over."""
+    return rows["moment"].dt.tz_localize(None).to_numpy(dtype="datetime64[D]")
 
 
 def training_rows(lab: Lab, rows: pd.DataFrame) -> TrainingRows:

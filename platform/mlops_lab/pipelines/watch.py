@@ -15,7 +15,7 @@ from mlops_lab.features import Kind
 from mlops_lab.monitoring.drift import Drift, Method, Watched, plan
 from mlops_lab.monitoring.skill import Performance, paired_loss, performance
 from mlops_lab.monitoring.window import Window
-from mlops_lab.pipelines.captured import labelled, training_rows
+from mlops_lab.pipelines.captured import days_of, labelled, training_rows
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
 from mlops_lab.registry.version import Assignment, Role
@@ -83,7 +83,7 @@ def measure(window: Window, lab: Lab) -> WindowFacts:
 
 def _performance(own: pd.DataFrame, lab: Lab) -> Performance | None:
     try:
-        return performance(own["probability"], lab.use_case.labels(own), own["moment"].dt.floor("D"), lab.seed)
+        return performance(own["probability"], lab.use_case.labels(own), days_of(own), lab.seed)
     except (NotEnoughData, EvidenceMissing) as error:
         log.warning("watch.performance_not_measured", extra={"why": error.what})
         return None

@@ -19,7 +19,7 @@ from mlops_lab.settings import load_settings
 GROUP = "watcher"
 READY_FILE = "watcher.ready"
 IDLE_S = 0.1
-SHIP_EVERY_S = 2.0
+SHIP_EVERY_S = 10.0
 RETRY_S = 1.0
 
 log = logging.getLogger(__name__)

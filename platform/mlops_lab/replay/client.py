@@ -52,7 +52,8 @@ class Client:
             connection = self._free.popleft()
             started = time.perf_counter_ns()
             try:
-                status, content = await asyncio.wait_for(connection.send(request), TIMEOUT_S)
+                async with asyncio.timeout(TIMEOUT_S):
+                    status, content = await connection.send(request)
             except (OSError, EOFError, TimeoutError, ValueError) as error:
                 connection.drop()
                 status, content = 0, f"{type(error).__name__}: {error}".encode()

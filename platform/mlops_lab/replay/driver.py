@@ -109,7 +109,8 @@ class Driver:
             if step.questions:
                 await self._start(self._ask(step.at, step.questions))
             if step.reports:
-                await self._drain()  # an outcome is reported by the id of its answer, so the answers have to be there
+                if any(report.entity not in self._open for report in step.reports):
+                    await self._drain()  # an outcome is reported by the id of its answer, which may be under way
                 await self._start(self._tell(step.at, step.reports))
             if step.at - hour >= timedelta(hours=6):
                 hour = step.at

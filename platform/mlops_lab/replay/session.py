@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import orjson
+import uvloop
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import FEEDBACK
@@ -101,7 +102,8 @@ class Session:
         """
         self._lab.ledger.champion()
         first = self.next_week()
-        return asyncio.run(self._play([first.before(-i) for i in range(weeks)]))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._play([first.before(-i) for i in range(weeks)]))
 
     async def _play(self, weeks: Sequence[Window]) -> Progress:
         service = self._lab.settings.service
