@@ -50,6 +50,7 @@ def judge_version(version: ModelVersion, at: datetime, lab: Lab) -> Judgement:
 def _keep(lab: Lab, version: ModelVersion, at: datetime, rows: TrainingRows, old: NDArray[np.float64], new: NDArray[np.float64]) -> dict[str, object]:
     """Write the judged rows; returns where they are and their digest, for the record."""
     table = pd.DataFrame({"key": rows.keys.astype(object), "moment": rows.moments, "label": rows.labels, "champion": old, "challenger": new})
+    table = table.assign(**{name: rows.features[name].to_numpy() for name in lab.use_case.slices})
     path = lab.home / "evidence" / f"judgement-{version.number}-{at:%Y%m%dT%H%MZ}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".partial")

@@ -1,0 +1,99 @@
+"""`lab demo`: the whole loop on real flights in one go, then the proof that it happened."""
+
+import time
+from pathlib import Path
+
+import click
+
+from mlops_lab.cli.output import Output
+from mlops_lab.errors import EvidenceMissing, HomeInUse
+from mlops_lab.settings import load_settings
+
+
+@click.command
+@click.option("--verify", is_flag=True, help="Do not run anything: examine what the last demo left, from its stores alone.")
+@click.pass_obj
+def command(output: Output, verify: bool) -> None:
+    """Run the whole loop on a year of real flights: train, validate, promote, serve, monitor, retrain.
+
+    It starts its own services, takes about three minutes, and stops them again. At the end every act is examined from the stores
+    alone; the exit code is 0 only if all of them really happened. `lab demo --verify` examines once more at any time.
+    """
+    from mlops_lab.bootstrap import Lab
+    from mlops_lab.bootstrap.services import QUIET
+    from mlops_lab.demo.story import fresh_home
+    from mlops_lab.embedded import Supervisor
+
+    import os
+
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    settings = load_settings()
+    home: Path = settings.home
+    began = time.monotonic()
+    if not verify:
+        running = [status.name for status in Supervisor(home).status() if status.pid]
+        if running:
+            raise HomeInUse(f"{', '.join(running)} of {home} still run.", "stop them with `lab down`, then run the demo again.")
+        fresh_home(home)
+        _tell_story(output, Lab(settings))
+    _examine(output, Lab(settings), verify, began)
+
+
+def _tell_story(output: Output, lab: object) -> None:
+    from mlops_lab.bootstrap import Lab
+    from mlops_lab.cli.telling import Terminal
+    from mlops_lab.demo.story import Story
+
+    assert isinstance(lab, Lab)
+    terminal = Terminal(output, lab)
+    with terminal:
+        Story(lab, terminal.teller()).run()
+
+
+def _examine(output: Output, lab: object, verify: bool, began: float) -> None:
+    from mlops_lab.bootstrap import Lab
+    from mlops_lab.demo import report
+    from mlops_lab.demo.stores import Stores
+    from mlops_lab.demo.summary import FILE, compare, summarise, write
+
+    assert isinstance(lab, Lab)
+    if not (lab.home / "lab.db").is_file():
+        raise EvidenceMissing(f"{lab.home} holds no finished demo.", "run `make demo` first.")
+    output.say("")
+    output.say("Examining the stores: audit, ledger, tables, catalog, journal, orchestrator ...")
+    summary = summarise(Stores(lab))
+    broken = [f"{step['id']}: {sentence}" for step in summary["steps"] for sentence in step["broken"]]
+    if verify:
+        broken += compare(lab.home / FILE, summary)
+    else:
+        write(lab.home, summary)
+        report.write(lab.home, summary)
+    output.table(
+        ["act", "what", "holds", "claims", "seconds"],
+        [[s["id"], s["title"], "yes" if s["passed"] else "NO", len(s["evidence"]), s["seconds"]] for s in summary["steps"]],
+    )
+    figures = [
+        ["predictions asked over HTTP", f"{summary['predictions']:,}"],
+        ["labels joined later, coverage", f"{summary['labels']:,}, {summary['label_coverage']:.1%}"],
+        ["failed requests", summary["failed_requests"]],
+        ["versions trained, promoted, refused", _versions(summary)],
+        ["weekly ROC AUC, gain over never retraining", f"{summary['mean_weekly_auc_gain']:+.4f}"],
+        ["from lost skill found to better model answering", f"{summary['decay_to_better_model_s']} s"],
+        ["audit entries, all verified", summary["audit_entries"]],
+    ]
+    output.table(["figure", "value"], figures)
+    output.say(f"Report:  {lab.home / report.FILE}")
+    output.say(f"Summary: {lab.home / FILE}")
+    if not verify:
+        output.say(f"Took {time.monotonic() - began:.0f} s. See it live with `make up`; check it again with `lab demo --verify`.")
+    output.result(summary)
+    if broken:
+        raise EvidenceMissing(f"{len(broken)} claims do not hold, first {broken[0]}", "see `broken` in the summary; read the logs of the home.")
+
+
+def _versions(summary: dict[str, object]) -> str:
+    versions, assignments = summary["versions"], summary["assignments"]
+    assert isinstance(versions, list) and isinstance(assignments, list)
+    promoted = sum(one["kind"] == "promotion" for one in assignments)
+    refused = sum(one["judgement"] == "keep" for one in versions)
+    return f"{len(versions)}, {promoted}, {refused}"
