@@ -8,7 +8,6 @@ from mlops_lab.features import Ask, Feature, OnlineFeatures
 
 if TYPE_CHECKING:  # the serving process reads this module and must stay free of pandas
     import pandas as pd
-
     from numpy import bool_
     from numpy.typing import NDArray
 

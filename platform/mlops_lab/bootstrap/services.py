@@ -14,7 +14,7 @@ QUIET = {
 }
 """No library calls home, and numeric threads do not fight for two cores."""
 
-INFERENCE, WATCHER, MLFLOW, PREFECT = "inference", "watcher", "mlflow", "prefect"
+INFERENCE, WATCHER, TRAINER, MLFLOW, PREFECT = "inference", "watcher", "trainer", "mlflow", "prefect"
 
 
 def service_specs(settings: Settings) -> list[Service]:
@@ -37,13 +37,16 @@ def service_specs(settings: Settings) -> list[Service]:
             setting="LAB_CONSOLES__PREFECT_PORT",
             ready_s=120.0,
         ),
-        Service(
-            name=WATCHER,
-            argv=(sys.executable, "-m", "mlops_lab.pipelines.worker"),
-            address="",
-            ready=home / "watcher.ready",
-            env=QUIET | prefect_env,
-            stop_s=20.0,
+        *(
+            Service(
+                name=name,
+                argv=(sys.executable, "-m", "mlops_lab.pipelines.worker", name),
+                address="",
+                ready=home / f"{name}.ready",
+                env=QUIET | prefect_env,
+                stop_s=20.0,
+            )
+            for name in (WATCHER, TRAINER)
         ),
         Service(
             name=INFERENCE,

@@ -19,12 +19,12 @@ def command(output: Output, verify: bool) -> None:
     It starts its own services, takes about three minutes, and stops them again. At the end every act is examined from the stores
     alone; the exit code is 0 only if all of them really happened. `lab demo --verify` examines once more at any time.
     """
+    import os
+
     from mlops_lab.bootstrap import Lab
     from mlops_lab.bootstrap.services import QUIET
     from mlops_lab.demo.story import fresh_home
     from mlops_lab.embedded import Supervisor
-
-    import os
 
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     settings = load_settings()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_lab.bootstrap.identities import APPROVER, TRAINER
+from mlops_lab.data.batch_files import read_batch
 from mlops_lab.data.digest import content_digest
 from mlops_lab.demo.stores import Stores
 from mlops_lab.errors import LabError
@@ -91,7 +92,9 @@ def _history(s: Stores) -> Findings:
     yield "one poisoned batch was refused", len(refused) == 1, [fact.body["subject"] for fact in refused]
     kept = s.lab.quarantine.get(refused[0].body["subject"])
     reasons = [finding["expectation"] for finding in kept.verdict["findings"] if finding["blocking"]]
-    yield "it waits in quarantine with reasons and raw files", kept.digest == refused[0].body["digest"] and bool(reasons) and any(kept.raw.iterdir()), reasons
+    week = Window.of_week(kept.batch)
+    raw = read_batch(kept.raw, s.lab.use_case.tables, week.id, week.start, week.end)
+    yield "it waits in quarantine as it came, with reasons", bool(reasons) and raw.digest == kept.digest == refused[0].body["digest"], reasons
     yield "the reason is the unit", any("humidity fits temperature" in reason for reason in reasons), reasons[:1]
     repaired = [snapshot for snapshot in snapshots if snapshot.batch == refused[0].body["subject"]]
     yield "the repaired batch was accepted", len(repaired) == 1 and repaired[0].digest != kept.digest, [one.id for one in repaired]

@@ -12,8 +12,9 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import APPROVER, OPERATOR, TRAINER
 from mlops_lab.bootstrap.services import INFERENCE, PREFECT, WATCHER, service_specs
+from mlops_lab.bootstrap.services import TRAINER as TRAINER_PROCESS
 from mlops_lab.data.batch_files import write_batch
-from mlops_lab.embedded import Supervisor
+from mlops_lab.embedded import Supervisor, require_running
 from mlops_lab.errors import ApprovalRefused, ServiceNotReady
 from mlops_lab.events import CONTROL
 from mlops_lab.flights import source
@@ -24,17 +25,36 @@ from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, or
 from mlops_lab.pipelines.promote import promote
 from mlops_lab.pipelines.worker import settled
 from mlops_lab.replay.driver import Progress
-from mlops_lab.replay.session import FIRST_WEEK, Session
+from mlops_lab.replay.session import Session
 
-HISTORY = (Window.of_week("2013-W01"), Window.of_week("2013-W13"))
-POISONED = Window.of_week("2013-W06")
-DRILL_BEFORE = Window.of_week("2013-W41")
-"""The bad challenger is trained, refused, and then forced through, before this week; at its end the watch takes it back."""
-
-LAST_WEEK = Window.of_week("2013-W52")
-FLIPPED = 0.4
-PRODUCTION_FROM = FIRST_WEEK.start
 TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which weeks the demo plays.
+
+    Attributes:
+        history: First and last week that arrive as batches; the last is 2013-W13, behind which production begins.
+        poisoned: The week that is delivered in °C first, and repaired then.
+        last: Last week that is replayed; the first is the one behind the history.
+        drill_before: The bad challenger is trained, refused, and then forced through, before this week; at its end the watch takes it back.
+        flipped: Share of training labels that are turned round for it.
+        faults: Faults of the world by name, with the week from whose start on they are there.
+    """
+
+    history: tuple[Window, Window] = (Window.of_week("2013-W01"), Window.of_week("2013-W13"))
+    poisoned: Window = Window.of_week("2013-W06")
+    last: Window = Window.of_week("2013-W52")
+    drill_before: Window = Window.of_week("2013-W41")
+    flipped: float = 0.4
+    faults: tuple[tuple[str, Window], ...] = ()
+
+    @property
+    def first(self) -> Window:
+        """The first week in production."""
+        return self.history[1].before(-1)
+
 
 ACTS = {
     1: "History arrives week by week, and a poisoned batch is refused",
@@ -44,6 +64,10 @@ ACTS = {
     5: "Lost skill retrains by itself, and what does not earn the traffic is refused",
     6: "A bad challenger is refused, and a degraded one that got past is rolled back",
 }
+
+
+YEAR = Plan()
+"""January to March as history, April to December in production."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +92,10 @@ class Timings:
 class Story:
     """Plays the demo in a home. Every wait has a limit; whatever fails ends the story with an error that says what to do."""
 
-    def __init__(self, lab: Lab, tell: Teller, last_week: Window = LAST_WEEK, drill_before: Window = DRILL_BEFORE) -> None:
+    def __init__(self, lab: Lab, tell: Teller, plan: Plan = YEAR) -> None:
         self._lab = lab
         self._tell = tell
-        self._last_week, self._drill_before = last_week, drill_before
+        self._plan = plan
         self._supervisor = Supervisor(lab.home)
         self.timings = Timings()
 
@@ -92,20 +116,20 @@ class Story:
     def _start(self) -> None:
         found(self._lab)
         self._specs = {service.name: service for service in service_specs(self._lab.settings)}
-        for name in (WATCHER, PREFECT, INFERENCE):
+        for name in (WATCHER, PREFECT, TRAINER_PROCESS, INFERENCE):
             self._supervisor.start(self._specs[name])
 
     def _ingest(self) -> None:
         began = time.monotonic()
         self._tell.act(1)
-        year = source.load(self._lab.settings.data)
-        celsius = fault_called("unit-change").change(year, POISONED.start)
-        weeks = source.weeks(*HISTORY)
-        before = [w for w in weeks if w < POISONED]
-        self._deliver([(w, year, "") for w in before] + [(POISONED, celsius, "-poisoned")])
-        refused = self._lab.quarantine.get(POISONED.id)
-        self._tell.say(f"{POISONED.id} was refused: {refused.report.relative_to(self._lab.home)}")
-        self._deliver([(POISONED, year, "-repaired")] + [(w, year, "") for w in weeks if w > POISONED])
+        year, poisoned = source.load(self._lab.settings.data), self._plan.poisoned
+        celsius = fault_called("unit-change").change(year, poisoned.start)
+        weeks = source.weeks(*self._plan.history)
+        before = [w for w in weeks if w < poisoned]
+        self._deliver([(w, year, "") for w in before] + [(poisoned, celsius, "-poisoned")])
+        refused = self._lab.quarantine.get(poisoned.id)
+        self._tell.say(f"{poisoned.id} was refused: {refused.report.relative_to(self._lab.home)}")
+        self._deliver([(poisoned, year, "-repaired")] + [(w, year, "") for w in weeks if w > poisoned])
         self.timings.add("1 ingest", began)
 
     def _deliver(self, batches: list[tuple[Window, source.Year, str]]) -> None:
@@ -114,36 +138,37 @@ class Story:
             write_batch(year.batch(window), folder)
             order = IngestBatch(order_id("ingest", f"{window.id}{suffix}"), window.end, OPERATOR, str(folder), window.id)
             self._lab.bus.publish(CONTROL, [order.to_message(window.id)])
-        self._settle(WATCHER)
+        self._settle()
 
     def _first_champion(self) -> None:
-        began = time.monotonic()
+        began, at = time.monotonic(), self._plan.first.start
         self._tell.act(2)
         self._supervisor.wait_ready(self._specs[PREFECT])
         self._tell.say(f"Prefect answers after {time.monotonic() - began:.0f} s of waiting")
-        order = TrainModel(order_id("train-first", PRODUCTION_FROM), PRODUCTION_FROM, TRAINER, origin="first")
+        order = TrainModel(order_id("train-first", at), at, TRAINER, origin="first")
         self._lab.bus.publish(CONTROL, [order.to_message(self._lab.model)])
-        self._settle(WATCHER)
+        self._settle()
         version = self._lab.ledger.versions()[-1]
         try:
-            self._lab.approvals.approve(version.number, self._token(TRAINER), "my own work", PRODUCTION_FROM)
+            self._lab.approvals.approve(version.number, self._token(TRAINER), "my own work", at)
         except ApprovalRefused as error:
             self._tell.say(f"Own request, own approval: {error.what}")
-        self._lab.approvals.approve(version.number, self._token(APPROVER), "checked the judgement and the slices", PRODUCTION_FROM)
-        promotion = PromoteModel(order_id("promote", version.number), PRODUCTION_FROM, OPERATOR, version.number)
+        self._lab.approvals.approve(version.number, self._token(APPROVER), "checked the judgement and the slices", at)
+        promotion = PromoteModel(order_id("promote", version.number), at, OPERATOR, version.number)
         self._lab.bus.publish(CONTROL, [promotion.to_message(self._lab.model)])
-        self._settle(WATCHER)
+        self._settle()
         self._supervisor.wait_ready(self._specs[INFERENCE])
         self.timings.add("2 first champion", began)
 
     def _year(self) -> None:
         began = time.monotonic()
         self._tell.act(3)
-        session = Session(self._lab, self._tell.progress)
-        calm = (self._drill_before.start - FIRST_WEEK.start) // timedelta(weeks=1)
-        session.play(calm)
+        plan, session = self._plan, Session(self._lab, self._tell.progress)
+        for name, week in plan.faults:
+            session.faults.start(name, week.start)
+        session.play((plan.drill_before.start - plan.first.start) // timedelta(weeks=1))
         self._drill()
-        progress = session.play((self._last_week.start - self._drill_before.start) // timedelta(weeks=1) + 1)
+        progress = session.play((plan.last.start - plan.drill_before.start) // timedelta(weeks=1) + 1)
         session.journal.close()
         self.timings.add("3-6 replay, watch, retrain", began)
         self.timings.parts["of it, event time held"] = round(progress.held_s, 2)
@@ -152,23 +177,24 @@ class Story:
         """A challenger from flipped labels: the judge refuses it; then an operator forces it through, on the record."""
         began = time.monotonic()
         self._tell.act(6)
-        at = self._drill_before.before().closes_at
-        order = TrainModel(order_id("train-drill", self._drill_before.id), at, TRAINER, origin="drill", flip_share=FLIPPED)
+        at = self._plan.drill_before.before().closes_at
+        order = TrainModel(order_id("train-drill", self._plan.drill_before.id), at, TRAINER, origin="drill", flip_share=self._plan.flipped)
         self._lab.bus.publish(CONTROL, [order.to_message(self._lab.model)])
-        self._settle(WATCHER)
+        self._settle()
         bad = next(version for version in self._lab.ledger.versions() if version.origin == "drill")
         self._tell.say(f"Version {bad.number} (labels flipped) is {self._lab.ledger.state(bad.number)}")
         promote(bad.number, at, OPERATOR, self._lab, why="drill: forced past the judge to see it rolled back", kind="override")
         self._tell.say(f"Version {bad.number} forced by override; the watch has to find it")
         self.timings.add("6 drill: train and force", began)
 
-    def _settle(self, name: str) -> None:
-        """Wait until the watcher has done everything; a watcher that died ends the wait at once."""
+    def _settle(self) -> None:
+        """Wait until the workers have done everything; one that died ends the wait at once."""
         began = time.monotonic()
         while not settled(self._lab):
-            state = next(status.state for status in self._supervisor.status([self._specs[name]]) if status.name == name)
-            if state == "dead" or time.monotonic() - began > TIMEOUT_S:
-                raise ServiceNotReady(f"The {name} is {state} and has not finished its work.", f"read {self._supervisor.log(name)}, then run the demo again.")
+            for name in (WATCHER, TRAINER_PROCESS):
+                require_running(self._lab.home, name)
+            if time.monotonic() - began > TIMEOUT_S:
+                raise ServiceNotReady(f"The workers did not finish within {TIMEOUT_S:.0f} s.", f"read the logs in {self._lab.home / 'logs'}, then run the demo again.")
             time.sleep(0.1)
 
     def _token(self, name: str) -> str:

@@ -35,7 +35,8 @@ def summarise(stores: Stores) -> dict[str, Any]:
             "label_coverage": round(stores.labelled.coverage, 4),
             "failed_requests": sum(tally.failed for tally in attempts.values()),
             "attempts": {
-                kind: {"requests": t.attempts, "rows": t.rows, "failed": t.failed, "p50_ms": t.p50_ms, "p99_ms": t.p99_ms} for kind, t in attempts.items()
+                kind: {"requests": t.attempts, "rows": t.rows, "failed": t.failed, "p50_ms": t.p50_ms, "p99_ms": t.p99_ms}
+                for kind, t in attempts.items()
             },
             "versions": [_version(stores, number) for number in sorted(stores.versions)],
             "assignments": [_assignment(one) for one in stores.assignments],
@@ -73,7 +74,11 @@ def _by_week(s: Stores) -> tuple[dict[str, float], dict[str, float], dict[str, f
     rows, first = s.labelled.rows, s.scored_by_first
     labels = s.lab.use_case.labels(rows).astype(np.float64)
     answered = rows["probability"].to_numpy()
-    week_of = rows["moment"].dt.floor("D").map({day: Window.containing(day.to_pydatetime()).id for day in pd.unique(rows["moment"].dt.floor("D"))})
+    week_of = (
+        rows["moment"]
+        .dt.floor("D")
+        .map({day: Window.containing(day.to_pydatetime()).id for day in pd.unique(rows["moment"].dt.floor("D"))})
+    )
     results: tuple[dict[str, float], ...] = ({}, {}, {}, {})
     for decision in s.decisions:
         at = (week_of == decision.window.id).to_numpy()
@@ -136,6 +141,7 @@ def _decision(decision: Decision) -> dict[str, Any]:
         "brier": found.get("brier"),
         "unexplained": found.get("unexplained"),
         "base_rate": found.get("base_rate"),
+        "inputs": len((decision.evidence.get("drift") or {}).get("columns", [])),
         "drifted": drifted_columns(decision),
     }
 
@@ -143,10 +149,17 @@ def _decision(decision: Decision) -> dict[str, Any]:
 def _refused(s: Stores) -> list[dict[str, Any]]:
     """Everything that was turned away: batches, approvals, challengers."""
     batches = [
-        {"what": f"batch {fact.body['subject']}", "at": iso(fact.at), "why": fact.why} for fact in s.facts_of("gate_verdict") if not fact.body["accepted"]
+        {"kind": "batch", "what": f"batch {fact.body['subject']}", "at": iso(fact.at), "why": fact.why}
+        for fact in s.facts_of("gate_verdict")
+        if not fact.body["accepted"]
     ]
-    approvals = [{"what": f"approval of version {fact.subject} by {fact.by}", "at": iso(fact.at), "why": fact.why} for fact in s.facts_of("refused_approval")]
-    challengers = [{"what": f"version {fact.subject}", "at": iso(fact.at), "why": fact.why} for fact in s.facts_of("refusal")]
+    approvals = [
+        {"kind": "approval", "what": f"approval of version {fact.subject} by {fact.by}", "at": iso(fact.at), "why": fact.why}
+        for fact in s.facts_of("refused_approval")
+    ]
+    challengers = [
+        {"kind": "challenger", "what": f"version {fact.subject}", "at": iso(fact.at), "why": fact.why} for fact in s.facts_of("refusal")
+    ]
     return sorted([*batches, *approvals, *challengers], key=lambda one: str(one["at"]))
 
 

@@ -69,7 +69,7 @@ CATALOGUE: dict[str, Fault] = {
     for fault in (
         Fault(
             "concept-shift",
-            f"A runway closes: flights that leave {CLOSED_AIRPORT} after {CLOSED_FROM_HOUR}:00 arrive {CLOSED_DELAY_MIN} minutes later than otherwise.",
+            f"A runway closes: flights that leave {CLOSED_AIRPORT} after {CLOSED_FROM_HOUR}:00 arrive {CLOSED_DELAY_MIN} minutes later.",
             "The loss of skill is seen on arrived labels, a challenger is trained on them, and takes over if it is better.",
             "retrain",
             _concept_shift,
@@ -97,3 +97,15 @@ def fault_called(name: str) -> Fault:
     if name not in CATALOGUE:
         raise UnknownName.of("fault", name, CATALOGUE)
     return CATALOGUE[name]
+
+
+def during(fault: Fault, year: Year, since: datetime, until: datetime | None) -> Year:
+    """The year with a fault from one moment to another (None: for good): what is asked or observed behind its end is as it was."""
+    changed = fault.change(year, since)
+    if until is None:
+        return changed
+    asked = year.flights["scheduled_departure"] - ASKED_BEFORE_DEPARTURE
+    flights = pd.concat([changed.flights[asked < until], year.flights[asked >= until]]).sort_index()
+    seen = year.weather["observed_at"]
+    weather = pd.concat([changed.weather[seen < until], year.weather[seen >= until]]).sort_index()
+    return replace(changed, flights=flights, weather=weather)

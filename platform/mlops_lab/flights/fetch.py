@@ -42,6 +42,7 @@ def fetch(into: Path) -> bool:
     partial = Path(tempfile.mkdtemp(prefix=f".{into.name}-", dir=into.parent))
     try:
         _unpack(archive, partial)
+        partial.chmod(0o755)  # a temporary folder is its owner's alone; data that everybody may have is not
         if into.exists():
             shutil.rmtree(into)
         partial.rename(into)

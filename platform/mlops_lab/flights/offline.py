@@ -69,9 +69,10 @@ def _known(flights: pd.DataFrame, weather: pd.DataFrame, aircraft: pd.DataFrame,
     observation = _last(weather["origin"], _seconds(weather["observed_at"]), flights["origin"], moments, WEATHER_MAX_AGE_S)
     observations = [tuple(None if v != v else v for v in row) for row in weather[list(WEATHER)].itertuples(index=False)]
     planes = {tail: (_known_number(seats), _known_number(built)) for tail, seats, built in aircraft.itertuples(index=False)}
-    for tail, at, *means, delay in zip(flights["tail_number"], observation, origin, carrier, destination, last_delay, strict=True):
+    found = zip(flights["tail_number"], observation, origin, carrier, destination, last_delay, strict=True)
+    for tail, at, by_origin, by_carrier, by_destination, delay in found:
         seats, built = planes.get(tail, (None, None))
-        yield Known(seats, built, observations[at] if at >= 0 else None, *means, delay)
+        yield Known(seats, built, observations[at] if at >= 0 else None, by_origin, by_carrier, by_destination, delay)
 
 
 def _means(
@@ -93,12 +94,9 @@ def _means(
 
 def _last_delay(departed: pd.DataFrame, arrived: pd.DataFrame, tails: pd.Series, moments: Seconds) -> list[int | None]:
     """The delay of an aircraft's newest departure or arrival; an arrival counts as later than a departure of the same minute."""
-    events = pd.concat(
-        [
-            pd.DataFrame({"tail": departed["tail_number"], "at": _seconds(departed["departed_at"]), "rank": 0, "delay": departed["departure_delay_min"]}),
-            pd.DataFrame({"tail": arrived["tail_number"], "at": _seconds(arrived["arrived_at"]), "rank": 1, "delay": arrived["arrival_delay_min"]}),
-        ]
-    )
+    left = {"tail": departed["tail_number"], "at": _seconds(departed["departed_at"]), "delay": departed["departure_delay_min"]}
+    landed = {"tail": arrived["tail_number"], "at": _seconds(arrived["arrived_at"]), "delay": arrived["arrival_delay_min"]}
+    events = pd.concat([pd.DataFrame(left).assign(rank=0), pd.DataFrame(landed).assign(rank=1)])
     events = events[events["tail"].notna()].sort_values(["at", "rank", "delay"], kind="stable", ignore_index=True)
     found = _last(events["tail"], events["at"].to_numpy(), tails.fillna(""), moments, AIRCRAFT_MAX_AGE_S)
     delays = events["delay"].astype("int64").tolist()
@@ -106,12 +104,15 @@ def _last_delay(departed: pd.DataFrame, arrived: pd.DataFrame, tails: pd.Series,
 
 
 def _last(event_groups: pd.Series, event_at: Seconds, groups: pd.Series, moments: Seconds, max_age_s: int) -> list[int]:
-    """The position of the newest event of each group at or before the moment and no older than the maximum age; -1 for none."""
+    """The position of the newest event of each group at or before the moment and younger than the maximum age; -1 for none."""
+    if not len(event_at):
+        return [-1] * len(moments)
     keys, asked = _keys(event_groups, event_at, groups, moments)
     order = np.argsort(keys, kind="stable")
     at = np.searchsorted(keys[order], asked, side="right") - 1
     fresh = (at >= 0) & (keys[order][np.maximum(at, 0)] > asked - max_age_s)
-    return np.where(fresh, order[np.maximum(at, 0)], -1).tolist()  # type: ignore[no-any-return]
+    found: list[int] = np.where(fresh, order[np.maximum(at, 0)], -1).tolist()
+    return found
 
 
 def _keys(event_groups: Any, event_at: Seconds, groups: Any, moments: Seconds) -> tuple[Seconds, Seconds]:
@@ -122,7 +123,8 @@ def _keys(event_groups: Any, event_at: Seconds, groups: Any, moments: Seconds) -
 
 
 def _seconds(moments: pd.Series) -> Seconds:
-    return moments.astype("datetime64[us, UTC]").astype("int64").to_numpy() // 1_000_000
+    seconds: Seconds = moments.astype("datetime64[us, UTC]").astype("int64").to_numpy() // 1_000_000
+    return seconds
 
 
 def _known_number(value: float) -> float | None:

@@ -26,7 +26,7 @@ ZONES_MISSING = {
 }
 FIRST_WEEK = Window.of_week("2013-W01")
 LAST_WEEK = Window.of_week("2013-W52")
-_MONTH = re.compile(r"^2013-(0[1-9]|1[0-2])$")
+_MONTH = re.compile(r"2013-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def weeks_of_month(month: str) -> list[Window]:
     Raises:
         SourceMissing: There is no such month in the data.
     """
-    if not _MONTH.match(month):
+    if not _MONTH.fullmatch(month):
         raise SourceMissing(f"There are no flights for '{month}'.", "choose a month from 2013-01 to 2013-12.")
     return [w for w in weeks(FIRST_WEEK, LAST_WEEK) if (w.start + timedelta(days=3)).strftime("%Y-%m") == month]
 

@@ -38,7 +38,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("distance_miles", Kind.NUMBER, "mi", "great-circle distance of the route"),
     Feature("seats", Kind.NUMBER, "count", "seats of the aircraft"),
     Feature("aircraft_age_years", Kind.NUMBER, "a", "calendar years since the aircraft was built"),
-    Feature("temperature_f", Kind.NUMBER, "°F", "last observation at the origin, at most 6 h old"),
+    Feature("temperature_f", Kind.NUMBER, "°F", "last observation at the origin, less than 6 h old"),
     Feature("dew_point_f", Kind.NUMBER, "°F", "the same observation"),
     Feature("humidity_pct", Kind.NUMBER, "%", "the same observation"),
     Feature("wind_direction_deg", Kind.NUMBER, "°", "the same observation"),
@@ -50,7 +50,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("origin_delay_3h_min", Kind.NUMBER, "min", "mean departure delay at the origin over the last 3 h"),
     Feature("carrier_delay_3h_min", Kind.NUMBER, "min", "the same, of this carrier only"),
     Feature("destination_delay_6h_min", Kind.NUMBER, "min", "mean arrival delay into the destination over the last 6 h"),
-    Feature("aircraft_delay_min", Kind.NUMBER, "min", "last known delay of this aircraft, at most 24 h old"),
+    Feature("aircraft_delay_min", Kind.NUMBER, "min", "last known delay of this aircraft, less than 24 h old"),
 )
 
 _NEW_YORK = ZoneInfo("America/New_York")
@@ -61,10 +61,10 @@ class Mean(NamedTuple):
     """The components of a mean, so that the arithmetic is finished at the moment of reading."""
 
     total: int
-    count: int
+    rows: int
 
     def value(self) -> float | None:
-        return self.total / self.count if self.count else None
+        return self.total / self.rows if self.rows else None
 
 
 class Known(NamedTuple):

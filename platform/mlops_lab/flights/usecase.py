@@ -78,4 +78,5 @@ class Flights(FlightsOnline):
         )
 
     def labels(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
-        return (rows["arrival_delay_min"] > LATE_AFTER_MIN).to_numpy(dtype=np.bool_)
+        late: NDArray[np.bool_] = (rows["arrival_delay_min"] > LATE_AFTER_MIN).to_numpy(dtype=np.bool_)
+        return late

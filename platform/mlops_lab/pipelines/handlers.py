@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM, TRAINER
@@ -21,21 +22,39 @@ Handler = Callable[[Message, Lab], None]
 log = logging.getLogger(__name__)
 
 
-def handle(message: Message, lab: Lab) -> None:
-    """Do what follows from one control message. What is no order and has no handler is for others.
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """What one worker process does.
+
+    Attributes:
+        name: Of the process and of its consumer group.
+        orders: Handler by type of order. Orders do work and may fail.
+        facts: Handler by type of fact.
+        ahead: Done once, before the first message: what would make the first order slow.
+        idle: Done every few seconds while there is nothing else to do.
+    """
+
+    name: str
+    orders: Mapping[str, Handler]
+    facts: Mapping[str, Handler]
+    ahead: Callable[[Lab], object] | None = None
+    idle: Callable[[Lab], object] | None = None
+
+
+def handle(message: Message, lab: Lab, duty: Duty) -> None:
+    """Do what a duty asks for after one control message. What it has no handler for is for others.
 
     A failed order is recorded with its reason and is not tried again; the next one is not held up by it.
     """
-    if message.type in ORDERS:
+    if message.type in duty.orders:
         try:
-            ORDERS[message.type](message, lab)
+            duty.orders[message.type](message, lab)
         except LabError as error:
             log.error("order.failed", extra={"order": message.id, "why": error.what})
-            lab.ledger.record(
-                "order_failed", message.id, {"type": message.type, "what": error.what, "next": error.next_step}, at=message.at, by=PLATFORM, why=error.what
-            )
-    elif message.type in FACTS:
-        FACTS[message.type](message, lab)
+            body = {"type": message.type, "what": error.what, "next": error.next_step}
+            lab.ledger.record("order_failed", message.id, body, at=message.at, by=PLATFORM, why=error.what)
+    elif message.type in duty.facts:
+        duty.facts[message.type](message, lab)
 
 
 def close_windows(message: Message, lab: Lab) -> None:
@@ -83,6 +102,7 @@ def run_training(message: Message, lab: Lab) -> None:
     if judgement.outcome == "promote" and order.origin == "retrain":
         approve_by_policy(version.number, order.at, lab)
         promote(version.number, order.at, PLATFORM, lab)
+    lab.ledger.record("order_done", order.id, {"version": version.number}, at=order.at, by=PLATFORM, why=judgement.outcome)
     project_alias(lab)
 
 
@@ -103,17 +123,25 @@ def follow_ledger(message: Message, lab: Lab) -> None:
     project_alias(lab)
 
 
-ORDERS: Mapping[str, Handler] = {
-    IngestBatch.TYPE: run_ingest,
-    TrainModel.TYPE: run_training,
-    PromoteModel.TYPE: run_promotion,
-}
-FACTS: Mapping[str, Handler] = {
-    "ClockReached": close_windows,
-    "SkillLost": order_retraining,
-    "ChampionDegraded": give_back,
-    "DataIncidentFound": page,
-    "ModelPromoted": follow_ledger,
-    "ModelRolledBack": follow_ledger,
-    "OverrideForced": follow_ledger,
-}
+def import_ahead(lab: Lab) -> None:
+    """Import the frameworks and open the catalog before the first order needs them."""
+    from mlops_lab.pipelines import on_prefect  # noqa: F401
+
+    assert lab.trainer
+    lab.catalog.versions()
+
+
+WATCHING = Duty(
+    "watcher",
+    orders={IngestBatch.TYPE: run_ingest},
+    facts={"ClockReached": close_windows, "SkillLost": order_retraining, "ChampionDegraded": give_back, "DataIncidentFound": page},
+    idle=ship,
+)
+TRAINING = Duty(
+    "trainer",
+    orders={TrainModel.TYPE: run_training, PromoteModel.TYPE: run_promotion},
+    facts={"ModelPromoted": follow_ledger, "ModelRolledBack": follow_ledger, "OverrideForced": follow_ledger},
+    ahead=import_ahead,
+)
+DUTIES: Mapping[str, Duty] = {duty.name: duty for duty in (WATCHING, TRAINING)}
+"""The two workers. Watching goes on while a training runs, and only the trainer carries the weight of its frameworks."""

@@ -8,8 +8,8 @@ from mlops_lab.data.batch_files import files_digest, read_batch
 from mlops_lab.data.snapshot import Snapshot
 from mlops_lab.errors import BatchUnreadable
 from mlops_lab.events import Message
-from mlops_lab.gates.port import require
 from mlops_lab.gates import report
+from mlops_lab.gates.port import require
 from mlops_lab.gates.verdict import Finding, Verdict
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.orders import IngestBatch

@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +179,12 @@ def probabilities_of(scorer: Scorer, rows: TrainingRows) -> NDArray[np.float64]:
 
 
 def _history(lab: Lab, until: datetime) -> TrainingRows:
+    return _history_of(lab, tuple(snapshot.digest for snapshot in lab.snapshots.all()), until)
+
+
+@lru_cache(maxsize=1)
+def _history_of(lab: Lab, accepted: tuple[str, ...], until: datetime) -> TrainingRows:
+    """Gathering, measuring and judging one order read the same history; it is computed for the first of them."""
     tables = {schema.name: lab.snapshots.read(schema.name) for schema in lab.use_case.tables}
     return lab.use_case.history(tables, until)
 

@@ -1,7 +1,7 @@
 """One closed window: measured from the tables alone, ended in one recorded decision."""
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -138,6 +138,9 @@ def _probation(window: Window, champion: Assignment | None, own: pd.DataFrame, l
 
 
 def _orders(lab: Lab) -> Orders:
-    """Retrainings ordered so far; a drill or a first training says nothing about the need for the next."""
-    given = [datetime.fromisoformat(fact.body["at"]) for fact in lab.ledger.facts("order") if fact.body.get("origin") == "retrain"]
-    return Orders(given=tuple(given), running=None)
+    """Retrainings ordered so far (a drill or a first training says nothing about the need for the next), and any training under way."""
+    ordered = lab.ledger.facts("order")
+    ended = {fact.subject for kind in ("order_done", "order_failed") for fact in lab.ledger.facts(kind)}
+    running = [fact.subject for fact in ordered if fact.subject not in ended]
+    given = [fact.at for fact in ordered if fact.body["origin"] == "retrain"]
+    return Orders(given=tuple(given), running=running[0] if running else None)

@@ -46,6 +46,10 @@ class Catalog(Protocol):
         """What is known about a version. Raises UnknownVersion."""
         ...
 
+    def metrics(self, version: int) -> dict[str, float]:
+        """What a version was worth when it was registered, as `Evaluation.metrics` names it. Raises UnknownVersion."""
+        ...
+
     def tag(self, version: int, key: str, value: str) -> None:
         """Note something about a version, replacing what the key said. Raises UnknownVersion."""
         ...

@@ -42,6 +42,10 @@ class InMemoryCatalog:
         self._require(version)
         return dict(self._tags[version])
 
+    def metrics(self, version: int) -> dict[str, float]:
+        self._require(version)
+        return self._candidates[version].evaluation.metrics()
+
     def tag(self, version: int, key: str, value: str) -> None:
         self._require(version)
         self._tags[version][key] = value

@@ -86,6 +86,10 @@ class MlflowCatalog:
         with self._speaking(version):
             return dict(self._client.get_model_version(self._model, str(version)).tags)
 
+    def metrics(self, version: int) -> dict[str, float]:
+        with self._speaking(version):
+            return dict(self._client.get_run(str(self._client.get_model_version(self._model, str(version)).run_id)).data.metrics)
+
     def tag(self, version: int, key: str, value: str) -> None:
         with self._speaking(version):
             self._client.set_model_version_tag(self._model, str(version), key, value)

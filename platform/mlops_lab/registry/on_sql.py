@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, Column, Connection, Float, Integer, Table, Text, UniqueConstraint, func, select
+from sqlalchemy import Column, Connection, Engine, Float, Integer, Table, Text, UniqueConstraint, func, select
 
 from mlops_lab.audit import digest_of
 from mlops_lab.audit.on_sql import SqlAudit, SqlRecording, recorded_rows

@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass
 
 TIMEOUT_S = 30.0
+IDLE_S = 2.0
+"""A connection that was idle for longer is opened anew: servers close idle ones, uvicorn after five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,11 @@ class _Connection:
         self._host, self._port = host, port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._used_at = 0.0
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
+        if time.monotonic() - self._used_at > IDLE_S:
+            self.drop()
         if self._reader is None or self._writer is None:
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
         self._writer.write(request)
@@ -87,6 +92,7 @@ class _Connection:
             raise ValueError("the answer has no content-length")
         length = int(lower[at + 17 : lower.index(b"\r\n", at + 17)])
         body = await self._reader.readexactly(length) if length else b""
+        self._used_at = time.monotonic()
         if b"\r\nconnection: close" in lower:
             self.drop()
         return status, body

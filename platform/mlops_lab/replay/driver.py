@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -62,6 +62,8 @@ class Driver:
         settled: Callable[[], bool],
         agreed: Callable[[bytes], bool],
         on_progress: Callable[[Progress], None],
+        on_wait: Callable[[], None],
+        answered: Mapping[str, tuple[str, datetime]],
         minute_s: float = 0.0,
     ) -> None:
         """Args:
@@ -71,43 +73,72 @@ class Driver:
         item_of: Builds the feedback item from a report and a prediction id.
         settled: True when everything that follows from the last tick has been decided and done.
         agreed: True when the body of `/v1/model` names the champion of the ledger.
-        on_progress: Called after each hour of event time that had requests, and after each hold.
+        on_progress: Called every six hours of event time, and after each hold.
+        on_wait: Called again and again while event time is held; may raise to end the replay.
+        answered: Entities that an interrupted replay has asked about already: prediction id and moment. They are not asked again.
         minute_s: Wall seconds to let pass per minute of event time; 0 is as fast as it goes.
         """
         self._bus, self._client, self._journal = bus, client, journal
         self._item_of, self._settled, self._agreed = item_of, settled, agreed
-        self._on_progress, self._minute_s = on_progress, minute_s
-        self._open = journal.open_questions()
+        self._on_progress, self._on_wait, self._minute_s = on_progress, on_wait, minute_s
+        self._answered = frozenset(answered)
+        self._open = journal.open_questions() | dict(answered)
+        self._stopping = False
         self._under_way: set[asyncio.Task[None]] = set()
         self._room = asyncio.Semaphore(8)
         self._last_question: bytes | None = None
         self._asked = self._reported = self._failed = 0
         self._held_s = 0.0
 
+    def stop(self) -> None:
+        """Start no further request; `play` finishes those under way, writes the journal and returns."""
+        self._stopping = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `play` ended before its last tick because of `stop`."""
+        return self._stopping
+
     async def play(self, timeline: Stretch, after: datetime, ticks: Sequence[datetime]) -> Progress:
         """Play from a moment through each tick; at a tick all requests are finished and event time stands until all is decided.
+
+        After `stop` it returns early, with the cursor at the last tick that was reached.
 
         Raises:
             ServiceNotReady: The platform did not settle, or the service did not follow the ledger, in time.
         """
         at = after
         for tick in ticks:
-            await self._stretch(timeline, at, tick)
-            await self._drain()
+            self._journal.begin()
+            try:
+                await self._stretch(timeline, at, tick)
+                await self._drain()
+            finally:
+                self._journal.flush()
+            if self._stopping:
+                break
             self._open = {entity: known for entity, known in self._open.items() if tick - known[1] <= REMEMBERED}
             self._journal.flush(cursor=tick, open_questions=self._open)
-            self._bus.publish(CONTROL, [Message(CLOCK_REACHED, tick, "clock", {}, id=f"clock-{tick:%Y%m%dT%H%MZ}")])
-            await self.hold(tick)
+            await self.settle(tick)
             at = tick
         return self._report(at)
+
+    async def settle(self, tick: datetime) -> None:
+        """Tell that event time has come to a tick, and hold until what follows is done. Again changes nothing: a replay that was
+        interrupted between the two is taken up here."""
+        self._bus.publish(CONTROL, [Message(CLOCK_REACHED, tick, "clock", {}, id=f"clock-{tick:%Y%m%dT%H%MZ}")])
+        await self.hold(tick)
 
     async def _stretch(self, timeline: Stretch, after: datetime, until: datetime) -> None:
         hour = after
         for step in timeline.steps(after, until):
+            if self._stopping:
+                return
             if step.facts:
                 self._bus.publish(OBSERVATIONS, step.facts)
-            if step.questions:
-                await self._start(self._ask(step.at, step.questions))
+            questions = [one for one in step.questions if one[0] not in self._answered] if self._answered else step.questions
+            if questions:
+                await self._start(self._ask(step.at, questions))
             if step.reports:
                 if any(report.entity not in self._open for report in step.reports):
                     await self._drain()  # an outcome is reported by the id of its answer, which may be under way
@@ -125,7 +156,8 @@ class Driver:
         probing = asyncio.create_task(self._probe(at, done))
         try:
             await self._until(self._is_settled, began, "The watcher did not finish its work", "`lab status` and the watcher's log")
-            await self._until(self._is_followed, began, "The service does not serve the ledger's champion", "`lab status` and the service's log")
+            behind = "The service does not serve the ledger's champion"
+            await self._until(self._is_followed, began, behind, "`lab status` and the service's log")
         finally:
             done.set()
             await probing
@@ -134,7 +166,8 @@ class Driver:
         self._report(at)
 
     async def _until(self, condition: Callable[[], Awaitable[bool]], began: float, what: str, look_at: str) -> None:
-        while not await condition():
+        while not self._stopping and not await condition():
+            self._on_wait()
             if time.monotonic() - began > SETTLE_TIMEOUT_S:
                 raise ServiceNotReady(f"{what} within {SETTLE_TIMEOUT_S:.0f} s.", f"look at {look_at}.")
             await asyncio.sleep(0.05)

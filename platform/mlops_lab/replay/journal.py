@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS attempt (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, at TEXT NOT NULL, rows INTEGER NOT NULL, status INTEGER NOT NULL,
     latency_us INTEGER NOT NULL, ids TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS unfinished (id INTEGER PRIMARY KEY CHECK (id = 1));
 CREATE TABLE IF NOT EXISTS open_question (entity TEXT PRIMARY KEY, prediction_id TEXT NOT NULL, at TEXT NOT NULL);
 """
 
@@ -69,6 +70,14 @@ class Journal:
         """Remember an attempt; written at the latest by the next `flush`."""
         self._pending.append(attempt)
 
+    def begin(self) -> None:
+        """Write down that questions are about to be asked behind the cursor; the next `flush` with a cursor takes it back."""
+        self._db.execute("INSERT OR IGNORE INTO unfinished VALUES (1)")
+
+    def unfinished(self) -> bool:
+        """Whether questions may have been asked behind the cursor: a replay began there and was interrupted, or killed."""
+        return self._db.execute("SELECT 1 FROM unfinished").fetchone() is not None
+
     def flush(self, cursor: datetime | None = None, open_questions: dict[str, tuple[str, datetime]] | None = None) -> None:
         """Write what is pending, and how far in event time the replay is, in one transaction."""
         rows = [(a.kind, iso(a.at), a.rows, a.status, a.latency_us, ",".join(a.ids), a.reason) for a in self._pending]
@@ -76,6 +85,7 @@ class Journal:
         self._db.executemany("INSERT INTO attempt (kind, at, rows, status, latency_us, ids, reason) VALUES (?,?,?,?,?,?,?)", rows)
         if cursor is not None:
             self._db.execute("INSERT INTO cursor VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at", (iso(cursor),))
+            self._db.execute("DELETE FROM unfinished")
         if open_questions is not None:
             self._db.execute("DELETE FROM open_question")
             rows_open = [(entity, identifier, iso(at)) for entity, (identifier, at) in open_questions.items()]

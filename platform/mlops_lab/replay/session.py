@@ -1,87 +1,63 @@
 """One replay in a home: the timeline with the faults that are on, the driver, and the journal, put together."""
 
 import asyncio
-import json
+import fcntl
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import orjson
 import uvloop
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import FEEDBACK
-from mlops_lab.bootstrap.services import WATCHER
-from mlops_lab.clock import from_iso, iso
-from mlops_lab.errors import NoChampion
+from mlops_lab.bootstrap.services import INFERENCE, TRAINER, WATCHER
 from mlops_lab.embedded import require_running
+from mlops_lab.errors import HomeInUse, NoChampion
 from mlops_lab.events import OBSERVATIONS
 from mlops_lab.flights import messages, source
-from mlops_lab.flights.faults import fault_called
+from mlops_lab.flights.faults import during, fault_called
 from mlops_lab.flights.timeline import Timeline, report_item
 from mlops_lab.governance.approval import read_token
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.worker import settled
 from mlops_lab.replay.client import Client
 from mlops_lab.replay.driver import Driver, Progress, publish_references
+from mlops_lab.replay.faults import Faults
 from mlops_lab.replay.journal import Journal
+from mlops_lab.replay.resume import Answered, answered_since
 
 JOURNAL = "replay.db"
+NEEDED = (INFERENCE, WATCHER, TRAINER)
+"""The services that have to live while event time goes by."""
+
 FIRST_WEEK = Window.of_week("2013-W14")
 """Production starts on Monday, 1 April 2013; what came before is history."""
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveFault:
-    """A fault that is on, from a moment of event time."""
-
-    name: str
-    since: datetime
-
-
-class Faults:
-    """Which faults are on in a home: a small JSON file, replaced as a whole."""
-
-    def __init__(self, home: Path) -> None:
-        self._path = home / "faults.json"
-
-    def active(self) -> list[ActiveFault]:
-        """The faults that are on, in the order in which they were started."""
-        if not self._path.is_file():
-            return []
-        return [ActiveFault(one["name"], from_iso(one["since"])) for one in json.loads(self._path.read_text(encoding="utf-8"))]
-
-    def start(self, name: str, since: datetime) -> None:
-        """Switch a fault on; one that is on stays as it is. Raises UnknownName."""
-        fault_called(name)
-        active = self.active()
-        if name not in {one.name for one in active}:
-            self._write([*active, ActiveFault(name, since)])
-
-    def clear(self, name: str | None = None) -> list[str]:
-        """Switch one fault off, or all; returns the names of those that were on."""
-        active = self.active()
-        gone = [one.name for one in active if name in (None, one.name)]
-        self._write([one for one in active if one.name not in gone])
-        return gone
-
-    def _write(self, faults: Sequence[ActiveFault]) -> None:
-        aside = self._path.with_suffix(".partial")
-        aside.write_text(json.dumps([{"name": one.name, "since": iso(one.since)} for one in faults]), encoding="utf-8")
-        aside.replace(self._path)
 
 
 class Session:
     """Plays weeks in a home, each time from where the last replay stopped.
 
     Behind 2013 the same year is played again 52 weeks later, so that a platform can be lived with for as long as one likes.
+
+    A week that was interrupted, or whose replay was killed, is played from its beginning, but nobody is asked twice.
+
+    Args:
+        lab: The home's ports.
+        on_progress: See `Driver`.
+        minute_s: Wall seconds to let pass per minute of event time.
+        on_wait: Called again and again while event time is held.
     """
 
-    def __init__(self, lab: Lab, on_progress: Callable[[Progress], None], minute_s: float = 0.0) -> None:
+    def __init__(
+        self, lab: Lab, on_progress: Callable[[Progress], None], minute_s: float = 0.0, on_wait: Callable[[], None] = lambda: None
+    ) -> None:
         self._lab = lab
         self._on_progress = on_progress
+        self._on_wait = on_wait
         self._minute_s = minute_s
         self.journal = Journal(lab.home / JOURNAL)
         self.faults = Faults(lab.home)
@@ -93,20 +69,46 @@ class Session:
         cursor = self.journal.cursor()
         return FIRST_WEEK if cursor is None else Window.containing(cursor)
 
+    def reached(self) -> datetime:
+        """The event time that production has come to: the last finished week's closing, or the last answer of an interrupted one."""
+        cursor = self.journal.cursor() or FIRST_WEEK.start
+        return max((moment for _, moment in self._answered(cursor).values()), default=cursor)
+
     def play(self, weeks: int) -> Progress:
         """Play so many weeks; each is decided by the watcher before the next begins.
 
         Raises:
             NoChampion: There is nobody to ask.
-            ServiceNotReady: The platform did not keep up.
+            HomeInUse: Another process replays in this home.
+            ServiceNotReady: The platform did not keep up, or a service of it died.
+            KeyboardInterrupt: Ctrl-C; what was under way is finished and written down.
         """
         self._lab.ledger.champion()
-        first = self.next_week()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._play([first.before(-i) for i in range(weeks)]))
+        with self._alone(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            first = self.next_week()
+            progress = runner.run(self._play([first.before(-i) for i in range(weeks)]))
+        if progress is None:
+            raise KeyboardInterrupt
+        return progress
 
-    async def _play(self, weeks: Sequence[Window]) -> Progress:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One replay at a time. The kernel lets go of the lock when its holder dies."""
+        with (self._lab.home / "replay.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise HomeInUse(f"Another process replays in {self._lab.home}.", "let it finish, or stop it with Ctrl-C.") from error
+            yield
+
+    def _answered(self, after: datetime) -> Answered:
+        return answered_since(self._lab, after) if self.journal.unfinished() else {}
+
+    async def _play(self, weeks: Sequence[Window]) -> Progress | None:
+        """None when it was stopped by Ctrl-C."""
         service = self._lab.settings.service
+        reached = self.journal.cursor()
+        start = reached or weeks[0].start
         token = read_token(self._lab.keys / f"{FEEDBACK}.token")
         client = Client(service.host, service.port, token=token)
         driver = Driver(
@@ -117,19 +119,29 @@ class Session:
             settled=self._settled,
             agreed=self._agreed,
             on_progress=self._on_progress,
+            on_wait=self._wait,
+            answered=self._answered(start),
             minute_s=self._minute_s,
         )
+        loop = asyncio.get_running_loop()
+
+        def on_ctrl_c() -> None:
+            driver.stop()
+            loop.remove_signal_handler(signal.SIGINT)  # a second one does not wait
+
+        if threading.current_thread() is threading.main_thread():
+            loop.add_signal_handler(signal.SIGINT, on_ctrl_c)
         try:
-            cursor = self.journal.cursor()
-            if cursor is None:
-                cursor = weeks[0].start
-                self._warm_up(cursor)
+            if reached is None:
+                self._warm_up(start)
+            else:
+                await driver.settle(reached)  # the last replay may have ended before all was decided
             progress = None
             for week in weeks:
-                progress = await driver.play(self._timeline(week), cursor, [week.closes_at])
-                cursor = week.closes_at
-            assert progress is not None
-            return progress
+                if not driver.stopped:
+                    progress = await driver.play(self._timeline(week), start, [week.closes_at])
+                    start = week.closes_at
+            return None if driver.stopped else progress
         finally:
             client.close()
 
@@ -140,23 +152,25 @@ class Session:
 
     def _timeline(self, week: Window) -> Timeline:
         """The timeline that covers a week; the same object as long as neither the year nor the faults change."""
-        year, faults = source.load(self._lab.settings.data), tuple(self.faults.active())
+        year, faults = source.load(self._lab.settings.data), tuple(self.faults.all())
         behind = week.closes_at > year.flights["scheduled_departure"].iloc[-1]
         key = (week if behind else None, faults)
         if self._made is None or self._made[0] != key:
             year = source.continued(year, week.closes_at) if behind else year
             for one in faults:
-                year = fault_called(one.name).change(year, one.since)
+                year = during(fault_called(one.name), year, one.since, one.until)
             self._made = (key, Timeline(year, self._lab.seed))
         return self._made[1]
 
     def _settled(self) -> bool:
-        if settled(self._lab):
-            return True
+        return settled(self._lab)
+
+    def _wait(self) -> None:
+        self._on_wait()
         if time.monotonic() - self._looked_at > 2:
             self._looked_at = time.monotonic()
-            require_running(self._lab.home, WATCHER)
-        return False
+            for name in NEEDED:
+                require_running(self._lab.home, name)
 
     def _agreed(self, body: bytes) -> bool:
         try:
