@@ -1,4 +1,4 @@
-"""The whole loop on a shortened year, with real processes and real frameworks: history, gate, training, service, watch, retraining, rollback.
+"""The whole loop on a shortened year, with real processes and real frameworks, from the first batch to a rollback.
 
 One run serves every test of this file. A runway closes in the third week of production, so that skill is lost for a reason that no input
 shows; the policy is quicker than the product's, or the run would need half a year.
@@ -7,7 +7,6 @@ shows; the policy is quicker than the product's, or the run would need half a ye
 import shutil
 import socket
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from mlops_lab.settings import ConsoleSettings, JudgeSettings, PolicySettings, S
 SHIFTED = Window.of_week("2013-W15")
 PLAN = Plan(
     history=(Window.of_week("2013-W04"), Window.of_week("2013-W13")),
+    poisoned=Window.of_week("2013-W06"),
     last=Window.of_week("2013-W19"),
     drill_before=Window.of_week("2013-W19"),
     faults=(("concept-shift", SHIFTED),),
@@ -50,7 +50,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in which the loop has run. Settings reach the services by environment, as they do for a user."""
     home = tmp_path_factory.mktemp("loop") / "home"
     settings = settings_of(home)
@@ -64,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         environment.setenv("LAB_POLICY__N", str(settings.policy.n))
         home.mkdir()
         Story(Lab(settings), Teller(act=lambda number: None, say=print, progress=lambda progress: None), PLAN).run()
-    yield home
+    return home
 
 
 @pytest.fixture(scope="module")

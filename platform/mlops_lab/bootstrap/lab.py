@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.clock import Clock, WallClock
-from mlops_lab.settings import Settings
+from mlops_lab.settings import Settings, load_settings
 from mlops_lab.usecase import UseCase
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ class Lab:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or WallClock()
+
+    @classmethod
+    def of_environment(cls) -> "Lab":
+        """The lab that the environment variables describe, for processes that take no other arguments. Raises SettingsWrong."""
+        return cls(load_settings())
 
     @property
     def home(self) -> Path:

@@ -32,8 +32,8 @@ def command(ctx: click.Context, name: str | None, weeks: int, no_replay: bool, l
     lab break unit-change      a feed breaks: it has to page somebody, and train nothing
     lab break --clear          end it; what it did to the past stays
 
-    Shows each week's decision, the order, the version and the change of champion as they fall. Leaves with 1 when the expected decision
-    did not fall within --weeks. Needs the services: `lab up`.
+    Shows each week's decision, the order, the version and the change of champion as they fall. After a retraining whose challenger the
+    judge refused it plays on, up to --weeks. Leaves with 1 when the expected decision did not fall. Needs the services: `lab up`.
     """
     output = ctx.ensure_object(Output)
     from mlops_lab.flights.faults import fault_called
@@ -62,12 +62,11 @@ def _watch_it(output: Output, lab: "Lab", fault: "Fault", weeks: int) -> bool:
         started = _start(output, lab, fault)
         before = lab.ledger.champion()
         played: list[dict[str, object]] = []
-        met = False
-        while not met and len(played) < weeks:
+        while len(played) < weeks and not _over(player.chronicle.new, fault):
             played.append(player.week())
-            met = any(_meets(line, fault, started) for line in player.chronicle.new)
         after = lab.ledger.champion()
-        happened: Sequence[Line] = player.chronicle.new
+        happened = player.chronicle.new
+    met = _fell(happened, fault)
     trained = [line.subject for line in happened if line.what == "version"]
     if met:
         output.say(f"After {len(played)} weeks: '{fault.ends_in}', as promised. {fault.promise}")
@@ -86,8 +85,15 @@ def _champions(before: int | None, after: int | None) -> str:
     return f"Version {after} serves, as before." if before == after else f"Version {after} serves now, version {before} did before."
 
 
-def _meets(line: Line, fault: "Fault", started: "ActiveFault") -> bool:
-    return line.what == f"week {fault.ends_in}" and line.at > started.since
+def _fell(happened: Sequence[Line], fault: "Fault") -> bool:
+    """Whether a week ended in the decision that the fault is expected to end in."""
+    return any(line.what == f"week {fault.ends_in}" for line in happened)
+
+
+def _over(happened: Sequence[Line], fault: "Fault") -> bool:
+    """Whether nothing more is to be awaited. A retraining whose challenger was refused is not the end: with more weeks of the new
+    world behind it, the next one may be better."""
+    return _fell(happened, fault) and (fault.ends_in != "retrain" or any(line.what == "new champion" for line in happened))
 
 
 def _start(output: Output, lab: "Lab", fault: "Fault") -> "ActiveFault":

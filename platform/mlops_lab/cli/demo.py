@@ -1,12 +1,13 @@
 """`lab demo`: the whole loop on real flights in one go, then the proof that it happened."""
 
+import os
 import time
 from pathlib import Path
 
 import click
 
 from mlops_lab.cli.output import Output
-from mlops_lab.errors import EvidenceMissing, HomeInUse
+from mlops_lab.errors import EvidenceMissing
 from mlops_lab.settings import load_settings
 
 
@@ -19,22 +20,16 @@ def command(output: Output, verify: bool) -> None:
     It starts its own services, takes about three minutes, and stops them again. At the end every act is examined from the stores
     alone; the exit code is 0 only if all of them really happened. `lab demo --verify` examines once more at any time.
     """
-    import os
-
     from mlops_lab.bootstrap import Lab
     from mlops_lab.bootstrap.services import QUIET
     from mlops_lab.demo.story import fresh_home
-    from mlops_lab.embedded import Supervisor
 
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     settings = load_settings()
     home: Path = settings.home
     began = time.monotonic()
     if not verify:
-        running = [status.name for status in Supervisor(home).status() if status.pid]
-        if running:
-            raise HomeInUse(f"{', '.join(running)} of {home} still run.", "stop them with `lab down`, then run the demo again.")
-        fresh_home(home)
+        fresh_home(home, output.say)
         _tell_story(output, Lab(settings))
     _examine(output, Lab(settings), verify, began)
 
@@ -88,12 +83,15 @@ def _examine(output: Output, lab: object, verify: bool, began: float) -> None:
         output.say(f"Took {time.monotonic() - began:.0f} s. See it live with `make up`; check it again with `lab demo --verify`.")
     output.result(summary)
     if broken:
-        raise EvidenceMissing(f"{len(broken)} claims do not hold, first {broken[0]}", "see `broken` in the summary; read the logs of the home.")
+        raise EvidenceMissing(
+            f"{len(broken)} claims do not hold, first {broken[0]}", "see `broken` in the summary, and the logs of the home."
+        )
 
 
 def _versions(summary: dict[str, object]) -> str:
     versions, assignments = summary["versions"], summary["assignments"]
-    assert isinstance(versions, list) and isinstance(assignments, list)
+    assert isinstance(versions, list)
+    assert isinstance(assignments, list)
     promoted = sum(one["kind"] == "promotion" for one in assignments)
     refused = sum(one["judgement"] == "keep" for one in versions)
     return f"{len(versions)}, {promoted}, {refused}"

@@ -48,7 +48,8 @@ class Terminal:
             self._held_s = progress.held_s
             self._decisions()
         if self._live:
-            line = f"[{self._elapsed()}]    {progress.at:%a %d %b %H:%M}  {progress.questions:>7,} asked  {progress.reports:>7,} outcomes  {progress.failed} failed"
+            counts = f"{progress.questions:>7,} asked  {progress.reports:>7,} outcomes  {progress.failed} failed"
+            line = f"[{self._elapsed()}]    {progress.at:%a %d %b %H:%M}  {counts}"
             sys.stderr.write(f"\r{line:<{_WIDTH}}")
             sys.stderr.flush()
 

@@ -1,7 +1,8 @@
-"""Did each act really happen? Recomputed from the stores alone; one record that is missing or changed makes the acts that rest on it fail."""
+"""Did each act really happen? Recomputed from the stores alone; one record missing or changed makes the acts that rest on it fail."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,8 @@ def _untouched(s: Stores) -> Findings:
 def _history(s: Stores) -> Findings:
     snapshots = s.lab.snapshots.all()
     weeks = [snapshot.batch for snapshot in snapshots]
-    yield "every batch of the history was accepted, once", len(set(weeks)) == len(weeks) >= 3 and _contiguous(sorted(weeks)), f"{len(weeks)} weeks"
+    whole = len(set(weeks)) == len(weeks) >= 3 and _contiguous(sorted(weeks))
+    yield "every batch of the history was accepted, once", whole, f"{len(weeks)} weeks"
     for table in sorted({name for snapshot in snapshots for name in snapshot.rows}):
         stored, recorded = len(s.lab.snapshots.read(table)), sum(snapshot.rows[table] for snapshot in snapshots)
         yield f"table {table} holds exactly the accepted rows", stored == recorded, stored
@@ -94,7 +96,8 @@ def _history(s: Stores) -> Findings:
     reasons = [finding["expectation"] for finding in kept.verdict["findings"] if finding["blocking"]]
     week = Window.of_week(kept.batch)
     raw = read_batch(kept.raw, s.lab.use_case.tables, week.id, week.start, week.end)
-    yield "it waits in quarantine as it came, with reasons", bool(reasons) and raw.digest == kept.digest == refused[0].body["digest"], reasons
+    unchanged = raw.digest == kept.digest == refused[0].body["digest"]
+    yield "it waits in quarantine as it came, with reasons", bool(reasons) and unchanged, reasons
     yield "the reason is the unit", any("humidity fits temperature" in reason for reason in reasons), reasons[:1]
     repaired = [snapshot for snapshot in snapshots if snapshot.batch == refused[0].body["subject"]]
     yield "the repaired batch was accepted", len(repaired) == 1 and repaired[0].digest != kept.digest, [one.id for one in repaired]
@@ -103,14 +106,17 @@ def _history(s: Stores) -> Findings:
 def _first_champion(s: Stores) -> Findings:
     first = min(s.versions)
     version, tags = s.versions[first], s.catalog_version(first)
-    yield "a Prefect flow trained it", any(run.name.startswith("first") and run.state == "COMPLETED" for run in s.flow_runs), [r.name for r in s.flow_runs][:3]
-    yield "the catalog describes the same model", tags["scorer_sha256"] == version.scorer_sha256 and tags["data_sha256"] == version.data_sha256, tags["sources"]
+    runs = [run.name for run in s.flow_runs if run.name.startswith("first") and run.state == "COMPLETED"]
+    yield "a Prefect flow trained it", bool(runs), runs
+    same = (tags["scorer_sha256"], tags["data_sha256"]) == (version.scorer_sha256, version.data_sha256)
+    yield "the catalog describes the same model", same, tags["sources"]
     yield from _package(s, first)
     yield from _judgement(s, first, "promote")
     approvals = s.facts_of("approval", str(first))
-    yield "somebody other than the trainer approved it", [fact.by for fact in approvals] == [APPROVER] and version.registered_by == TRAINER, [f.by for f in approvals]
-    refused = s.facts_of("refused_approval", str(first))
-    yield "the trainer's own approval was refused", TRAINER in {fact.by for fact in refused}, [fact.by for fact in refused]
+    approvers = [fact.by for fact in approvals]
+    yield "somebody other than the trainer approved it", approvers == [APPROVER] and version.registered_by == TRAINER, approvers
+    refused = [fact.by for fact in s.facts_of("refused_approval", str(first))]
+    yield "the trainer's own approval was refused", TRAINER in refused, refused
     promotion = s.assignments[0]
     yield "it was promoted", (promotion.version, promotion.kind) == (first, "promotion"), f"assignment {promotion.id}"
 
@@ -118,9 +124,11 @@ def _first_champion(s: Stores) -> Findings:
 def _service(s: Stores) -> Findings:
     answered, asked, probes = s.journal.ids("predict"), s.tally("predict"), s.tally("probe")
     logged = s.predictions["prediction_id"]
-    yield "no request failed", _failed(s) == 0 and asked.attempts > 0, f"{_failed(s)} of {sum(s.tally(kind).attempts for kind in KINDS)} attempts"
+    attempts, failed = sum(s.tally(kind).attempts for kind in KINDS), sum(s.tally(kind).failed for kind in KINDS)
+    yield "no request failed", failed == 0 < asked.attempts, f"{failed} of {attempts} attempts"
     known = set(answered) | set(s.journal.ids("probe"))
-    yield "every answer is in the table once, and none that was not asked for", logged.is_unique and set(logged) == known, f"{len(logged)} answers"
+    complete = logged.is_unique and set(logged) == known
+    yield "every answer is in the table once, and none that was not asked for", complete, f"{len(logged)} answers"
     yield "as many live answers as questions", len(s.live) == asked.rows == len(answered), f"{asked.rows} live, {probes.rows} probes"
     events = s.outcomes["event_id"]
     yield "every accepted outcome is in the table", set(events) == set(s.journal.ids("feedback")), f"{events.nunique()} outcomes"
@@ -130,7 +138,8 @@ def _service(s: Stores) -> Findings:
     late = (s.labelled.rows["known_at"] - s.labelled.rows["moment"]).dt.total_seconds() / 3600
     yield "labels arrived hours later", bool(late.min() > 0) and late.median() > 1, f"median {late.median():.1f} h, last {late.max():.1f} h"
     resent = len(s.journal.ids("feedback")) - events.nunique()
-    yield "outcomes came twice, corrected, and out of order", resent > 0 and s.labelled.conflicting > 0, f"{resent} twice, {s.labelled.conflicting} corrected"
+    corrected = s.labelled.conflicting
+    yield "outcomes came twice, corrected, and out of order", resent > 0 and corrected > 0, f"{resent} twice, {corrected} corrected"
     yield "labels cover the answers", s.labelled.coverage > 0.9, round(s.labelled.coverage, 4)
 
 
@@ -175,6 +184,7 @@ def _retraining(s: Stores) -> Findings:
 
 def _drill(s: Stores) -> Findings:
     bad = next(version for version in s.versions.values() if version.origin == "drill")
+    yield from _package(s, bad.number)
     yield from _judgement(s, bad.number, "keep")
     forced = next(one for one in s.assignments if one.version == bad.number)
     yield "it got past by an override that is on record", forced.kind == "override" and bool(forced.why), forced.why
@@ -215,13 +225,9 @@ def decay_to_better_s(s: Stores) -> list[float]:
 KINDS = ("predict", "feedback", "probe")
 
 
-def _failed(s: Stores) -> int:
-    return sum(s.tally(kind).failed for kind in KINDS)
-
-
 def _contiguous(names: list[str]) -> bool:
     windows = [Window.of_week(name) for name in names]
-    return all(after.before() == before for before, after in zip(windows, windows[1:], strict=False))
+    return all(after.before() == before for before, after in pairwise(windows))
 
 
 def _remeasured(s: Stores, decision: Decision) -> bool:
@@ -232,20 +238,18 @@ def _remeasured(s: Stores, decision: Decision) -> bool:
     if recorded is None:
         return len(own) == decision.evidence["labels"]
     found = performance(own["probability"], s.lab.use_case.labels(own), days_of(own), s.lab.seed)
-    same = np.isclose([found.brier, found.unexplained.mean, found.unexplained.low], [recorded["brier"], *_two(recorded["unexplained"])], atol=1e-9)
-    return bool(same.all()) and found.n == recorded["n"] == decision.evidence["labels"]
-
-
-def _two(interval: dict[str, float]) -> tuple[float, float]:
-    return interval["mean"], interval["low"]
+    again = (found.brier, found.unexplained.mean, found.unexplained.low)
+    before = (recorded["brier"], recorded["unexplained"]["mean"], recorded["unexplained"]["low"])
+    return bool(np.allclose(again, before, atol=1e-9)) and bool(found.n == recorded["n"] == decision.evidence["labels"])
 
 
 def _package(s: Stores, number: int) -> Findings:
     version = s.versions[number]
     package = s.lab.packages.get(version.scorer_sha256)
     manifest = check(*package, [verifying_key(s.lab.keys)])
-    holds = manifest.scorer_sha256 == version.scorer_sha256 and manifest.data_sha256 == version.data_sha256
-    yield f"version {number}'s package is signed and unchanged", holds and s.lab.catalog.package(number).scorer == package.scorer, version.scorer_sha256[:12]
+    described = (manifest.scorer_sha256, manifest.data_sha256) == (version.scorer_sha256, version.data_sha256)
+    catalogued = s.lab.catalog.package(number).scorer == package.scorer
+    yield f"version {number}'s package is signed and unchanged", described and catalogued, version.scorer_sha256[:12]
 
 
 def _judgement(s: Stores, number: int, outcome: str) -> Findings:
@@ -254,8 +258,9 @@ def _judgement(s: Stores, number: int, outcome: str) -> Findings:
     assert record is not None
     kept = record["evidence"]
     rows = pd.read_parquet(s.lab.home / kept["file"])
-    yield f"the rows that version {number} was judged on are unchanged", content_digest(rows) == kept["sha256"] and len(rows) == kept["rows"], kept["rows"]
-    labels, new, days = rows["label"].to_numpy(dtype=np.bool_), rows["challenger"].to_numpy(), rows["moment"].to_numpy(dtype="datetime64[D]")
+    yield f"the rows that version {number} was judged on are unchanged", content_digest(rows) == kept["sha256"], kept["rows"]
+    labels, new = rows["label"].to_numpy(dtype=np.bool_), rows["challenger"].to_numpy()
+    days = rows["moment"].to_numpy(dtype="datetime64[D]")
     slices = {name: rows[name].to_numpy() for name in s.lab.use_case.slices}
     latency_us = 0.0  # wall time cannot be measured again; the recorded check stands
     if record["champion"] is None:
@@ -264,7 +269,8 @@ def _judgement(s: Stores, number: int, outcome: str) -> Findings:
         again = judge(PairedRows(labels, rows["champion"].to_numpy(), new, days, slices, latency_us), s.lab.limits, s.lab.seed)
     slow = any(not c["passed"] for c in record["checks"] if "budget" in c["name"])
     expected = "keep" if slow else again.outcome
-    yield f"version {number} was judged '{outcome}', and the evidence gives the same again", record["outcome"] == outcome == expected, record["because"]
+    same = record["outcome"] == outcome == expected
+    yield f"version {number} was judged '{outcome}', and the evidence gives the same again", same, record["because"]
 
 
 def _seconds(span: Callable[[Stores], list[Any]], s: Stores) -> float:
@@ -279,17 +285,22 @@ def _recorded(s: Stores, *kinds: str) -> list[Any]:
     return [fact.recorded_at for fact in s.facts if fact.kind in kinds]
 
 
+def _retraining_span(s: Stores) -> list[Any]:
+    made = {number for number, version in s.versions.items() if version.origin == "retrain"}
+    ordered = [fact.recorded_at for fact in s.facts_of("order") if fact.body["origin"] == "retrain"]
+    return ordered + [fact.recorded_at for fact in s.facts_of("judgement") if int(fact.subject) in made]
+
+
+def _drill_span(s: Stores) -> list[Any]:
+    ordered = [fact.recorded_at for fact in s.facts_of("order") if fact.body["origin"] == "drill"]
+    return ordered + [one.recorded_at for one in s.assignments if one.kind == "rollback"]
+
+
 ACTS: tuple[tuple[int, Callable[[Stores], Findings], Callable[[Stores], list[Any]]], ...] = (
     (1, _history, lambda s: _recorded(s, "gate_verdict", "snapshot")),
     (2, _first_champion, lambda s: [s.facts_of("order")[0].recorded_at, s.assignments[0].recorded_at]),
     (3, _service, lambda s: [s.live["answered_at"].min().to_pydatetime(), s.live["answered_at"].max().to_pydatetime()]),
     (4, _watch, lambda s: _recorded(s, "decision")),
-    (5, _retraining, lambda s: [f.recorded_at for f in s.facts_of("order") + s.facts_of("judgement") if _of_retrain(s, f)]),
-    (6, _drill, lambda s: [f.recorded_at for f in s.facts_of("order") if f.body["origin"] == "drill"] + [a.recorded_at for a in s.assignments if a.kind == "rollback"]),
+    (5, _retraining, _retraining_span),
+    (6, _drill, _drill_span),
 )
-
-
-def _of_retrain(s: Stores, fact: Any) -> bool:
-    if fact.kind == "order":
-        return bool(fact.body["origin"] == "retrain")
-    return s.versions[int(fact.subject)].origin == "retrain"

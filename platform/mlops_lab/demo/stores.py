@@ -1,4 +1,4 @@
-"""What a finished home says, read once from its stores: tables, ledger, audit, catalog, journal, orchestrator. Nothing is taken from the story."""
+"""What a finished home says, read once from its stores: tables, ledger, audit, catalog, journal, orchestrator."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.data.label import OUTCOMES, Labelled, join
 from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.monitoring.window import Window
-from mlops_lab.pipelines.captured import LIVE, days_of, training_rows
+from mlops_lab.pipelines.captured import LIVE
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
 from mlops_lab.registry.ledger import Fact
 from mlops_lab.registry.version import Assignment, ModelVersion, Role
@@ -23,6 +23,7 @@ from mlops_lab.replay.journal import Journal, Tally
 from mlops_lab.replay.session import JOURNAL
 from mlops_lab.retraining.decision import Decision
 from mlops_lab.retraining.record import from_record
+from mlops_lab.training.rows import TrainingRows
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -128,23 +129,18 @@ class Stores:
     def first_answer_by(self, number: int, after: datetime) -> datetime | None:
         """Wall time of the first answer by a version after a moment."""
         mine = self.predictions[(self.predictions["model_version"] == number) & (self.predictions["answered_at"] >= after)]
-        return None if mine.empty else mine["answered_at"].min().to_pydatetime()  # type: ignore[no-any-return]
+        return None if mine.empty else mine["answered_at"].min().to_pydatetime()
 
     def catalog_version(self, number: int) -> dict[str, Any]:
         """What the catalog knows of a version: its tags."""
         return dict(self.lab.catalog.tags(number))
 
 
-def _as_rows(lab: Lab, rows: pd.DataFrame) -> Any:
+def _as_rows(lab: Lab, rows: pd.DataFrame) -> TrainingRows:
     """Labelled answers as they are, in their order, one per entity or not."""
-    from mlops_lab.training.rows import TrainingRows
-
     return TrainingRows(
         features=rows[[feature.name for feature in lab.use_case.features]],
         labels=lab.use_case.labels(rows).astype(np.bool_),
         keys=rows["prediction_id"].to_numpy(dtype=np.str_),
         moments=rows["moment"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]"),
     )
-
-
-__all__ = ["FOREVER", "Stores", "days_of", "training_rows"]

@@ -1,9 +1,11 @@
-"""The six acts of the demo. It gives orders and plays traffic; whether an act succeeded is not said here but by `evidence.py`, from the stores."""
+"""The six acts of the demo. It gives orders and plays traffic; whether an act succeeded is said by `evidence.py`, from the stores."""
 
+import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +17,7 @@ from mlops_lab.bootstrap.services import INFERENCE, PREFECT, WATCHER, service_sp
 from mlops_lab.bootstrap.services import TRAINER as TRAINER_PROCESS
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.embedded import Supervisor, require_running
-from mlops_lab.errors import ApprovalRefused, ServiceNotReady
+from mlops_lab.errors import ApprovalRefused, HomeInUse, ServiceNotReady
 from mlops_lab.events import CONTROL
 from mlops_lab.flights import source
 from mlops_lab.flights.faults import fault_called
@@ -28,6 +30,7 @@ from mlops_lab.replay.driver import Progress
 from mlops_lab.replay.session import Session
 
 TIMEOUT_S = 300.0
+LOCK = "demo.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,10 @@ class Plan:
         faults: Faults of the world by name, with the week from whose start on they are there.
     """
 
-    history: tuple[Window, Window] = (Window.of_week("2013-W01"), Window.of_week("2013-W13"))
-    poisoned: Window = Window.of_week("2013-W06")
-    last: Window = Window.of_week("2013-W52")
-    drill_before: Window = Window.of_week("2013-W41")
+    history: tuple[Window, Window]
+    poisoned: Window
+    last: Window
+    drill_before: Window
     flipped: float = 0.4
     faults: tuple[tuple[str, Window], ...] = ()
 
@@ -66,7 +69,12 @@ ACTS = {
 }
 
 
-YEAR = Plan()
+YEAR = Plan(
+    history=(Window.of_week("2013-W01"), Window.of_week("2013-W13")),
+    poisoned=Window.of_week("2013-W06"),
+    last=Window.of_week("2013-W52"),
+    drill_before=Window.of_week("2013-W41"),
+)
 """January to March as history, April to December in production."""
 
 
@@ -102,13 +110,14 @@ class Story:
     def run(self) -> Timings:
         """All six acts; the services are stopped at the end, whatever happens."""
         began = time.monotonic()
-        try:
-            self._start()
-            self._ingest()
-            self._first_champion()
-            self._year()
-        finally:
-            self._supervisor.down()
+        with _locked(self._lab.home / LOCK):
+            try:
+                self._start()
+                self._ingest()
+                self._first_champion()
+                self._year()
+            finally:
+                self._supervisor.down()
         self.timings.add("total", began)
         (self._lab.home / "timings.json").write_text(json.dumps(self.timings.parts, indent=1), encoding="utf-8")
         return self.timings
@@ -194,15 +203,31 @@ class Story:
             for name in (WATCHER, TRAINER_PROCESS):
                 require_running(self._lab.home, name)
             if time.monotonic() - began > TIMEOUT_S:
-                raise ServiceNotReady(f"The workers did not finish within {TIMEOUT_S:.0f} s.", f"read the logs in {self._lab.home / 'logs'}, then run the demo again.")
+                logs = self._lab.home / "logs"
+                raise ServiceNotReady(f"The workers did not finish within {TIMEOUT_S:.0f} s.", f"read {logs}, then run the demo again.")
             time.sleep(0.1)
 
     def _token(self, name: str) -> str:
         return read_token(self._lab.keys / f"{name}.token")
 
 
-def fresh_home(home: Path) -> None:
-    """Make room for a new run: what an earlier one left is kept once, beside it, as `<home>.previous`."""
+def fresh_home(home: Path, say: Callable[[str], None]) -> None:
+    """Make room for a new run: what an earlier one left is kept once, beside it, as `<home>.previous`.
+
+    Services that a killed demo left running are stopped first; those of somebody who said `lab up` are not.
+
+    Raises:
+        HomeInUse: Another demo is under way there, or its services were started by hand.
+    """
+    supervisor = Supervisor(home)
+    running = [status.name for status in supervisor.status() if status.pid]
+    if _lock_is_held(home / LOCK):
+        raise HomeInUse(f"Another demo is under way in {home}.", "wait for it, or choose another home with LAB_HOME.")
+    if running and not (home / LOCK).exists():
+        raise HomeInUse(f"{', '.join(running)} of {home} still run.", "stop them with `lab down`, then run the demo again.")
+    if running:
+        say("An earlier demo was killed; stopping what it left behind.")
+        supervisor.down()
     previous = home.with_name(f"{home.name}.previous")
     if home.exists():
         shutil.rmtree(previous, ignore_errors=True)
@@ -210,3 +235,21 @@ def fresh_home(home: Path) -> None:
     home.mkdir(parents=True)
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock file while the story runs. The kernel lets go of the lock when its holder dies, and the file stays to say so."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+        path.unlink(missing_ok=True)
+
+
+def _lock_is_held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    with path.open("r") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -26,7 +26,7 @@ def summarise(stores: Stores) -> dict[str, Any]:
     gains = [served[week] - never[week] for week in served]
     seconds = decay_to_better_s(stores)
     attempts = {kind: stores.tally(kind) for kind in KINDS}
-    return _plain(
+    summary: dict[str, Any] = _plain(
         {
             "passed": all(act.passed for act in acts),
             "steps": [_step(act) for act in acts],
@@ -53,6 +53,7 @@ def summarise(stores: Stores) -> dict[str, Any]:
             "digests": {"labelled": stores.labelled.content_digest, "policy": stores.lab.policy.digest()},
         }
     )
+    return summary
 
 
 def write(home: Path, summary: dict[str, Any]) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM, TRAINER
 from mlops_lab.clock import iso
-from mlops_lab.errors import LabError
+from mlops_lab.errors import LabError, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
@@ -44,17 +44,28 @@ class Duty:
 def handle(message: Message, lab: Lab, duty: Duty) -> None:
     """Do what a duty asks for after one control message. What it has no handler for is for others.
 
-    A failed order is recorded with its reason and is not tried again; the next one is not held up by it.
+    A failed order is recorded with its reason and is not tried again; the next one is not held up by it. What a fact leads to is tried
+    again only where a service did not answer; otherwise it is recorded too, or one fact that was overtaken would stop all others.
     """
     if message.type in duty.orders:
         try:
             duty.orders[message.type](message, lab)
         except LabError as error:
             log.error("order.failed", extra={"order": message.id, "why": error.what})
-            body = {"type": message.type, "what": error.what, "next": error.next_step}
-            lab.ledger.record("order_failed", message.id, body, at=message.at, by=PLATFORM, why=error.what)
+            _keep_failure("order_failed", message, error, lab)
     elif message.type in duty.facts:
-        duty.facts[message.type](message, lab)
+        try:
+            duty.facts[message.type](message, lab)
+        except ServiceError:
+            raise
+        except LabError as error:
+            log.error("fact.failed", extra={"fact": message.id, "why": error.what})
+            _keep_failure("fact_failed", message, error, lab)
+
+
+def _keep_failure(kind: str, message: Message, error: LabError, lab: Lab) -> None:
+    body = {"type": message.type, "what": error.what, "next": error.next_step}
+    lab.ledger.record(kind, message.id, body, at=message.at, by=PLATFORM, why=error.what)
 
 
 def close_windows(message: Message, lab: Lab) -> None:
@@ -97,7 +108,8 @@ def run_training(message: Message, lab: Lab) -> None:
 
     order = TrainModel.from_message(message)
     assert isinstance(order, TrainModel)
-    lab.ledger.record("order", order.id, {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}, at=order.at, by=order.by, why=order.origin)
+    body = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}
+    lab.ledger.record("order", order.id, body, at=order.at, by=order.by, why=order.origin)
     judgement, version = run_training_flow(order, lab)
     if judgement.outcome == "promote" and order.origin == "retrain":
         approve_by_policy(version.number, order.at, lab)

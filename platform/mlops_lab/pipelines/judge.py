@@ -13,6 +13,7 @@ from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.data.digest import content_digest
 from mlops_lab.pipelines.train import champion_number, held_out_rows, probabilities_of, scorer_of
 from mlops_lab.registry.judge import FirstRows, Judgement, PairedRows, judge, judge_first
+from mlops_lab.registry.ledger import JUDGEMENT
 from mlops_lab.registry.version import ModelVersion
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.training.rows import TrainingRows, as_moment, values_of
@@ -23,8 +24,12 @@ LATENCY_ROWS = 200
 def judge_version(version: ModelVersion, at: datetime, lab: Lab) -> Judgement:
     """Judge a version against the present champion, or on its own where there is none; record it; refuse the version if it falls short.
 
-    Rows that the champion was trained on are left out, so that it has no head start.
+    Rows that the champion was trained on are left out, so that it has no head start. What was judged as of that moment stands: an order
+    that a killed worker takes up again may find its version champion, and nothing is better than itself.
     """
+    standing = [fact for fact in lab.ledger.facts(JUDGEMENT, str(version.number)) if fact.at == at]
+    if standing:
+        return _follow_up(Judgement.from_dict(standing[-1].body), version, at, lab)
     champion = champion_number(lab)
     rows = held_out_rows(lab, at)
     seen_until = version.trained_until if champion is None else max(version.trained_until, lab.ledger.version(champion).trained_until)
@@ -42,6 +47,11 @@ def judge_version(version: ModelVersion, at: datetime, lab: Lab) -> Judgement:
     evidence = _keep(lab, version, at, rows, old, new)
     record = judgement.to_dict() | {"champion": champion, "evidence": evidence}
     lab.ledger.record_judgement(version.number, record, at, PLATFORM)
+    return _follow_up(judgement, version, at, lab)
+
+
+def _follow_up(judgement: Judgement, version: ModelVersion, at: datetime, lab: Lab) -> Judgement:
+    """Refuse what fell short; again changes nothing."""
     if judgement.outcome != "promote":
         lab.ledger.refuse(version.number, judgement.because, at, PLATFORM)
     return judgement

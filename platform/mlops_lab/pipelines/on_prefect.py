@@ -38,7 +38,7 @@ def run_training_flow(order: TrainModel, lab: Lab) -> tuple[Judgement, ModelVers
 
 def _step(name: str, work: Callable[[], T]) -> T:
     # A closure without arguments and without caching: frames are neither hashed nor written to Prefect's storage.
-    step: Any = task(work, name=name, cache_policy=NO_CACHE, persist_result=False)
+    step: Any = task(name=name, cache_policy=NO_CACHE, persist_result=False)(work)
     result: T = step()
     return result
 

@@ -179,13 +179,17 @@ def probabilities_of(scorer: Scorer, rows: TrainingRows) -> NDArray[np.float64]:
 
 
 def _history(lab: Lab, until: datetime) -> TrainingRows:
-    return _history_of(lab, tuple(snapshot.digest for snapshot in lab.snapshots.all()), until)
+    return _history_of(lab, lab.snapshots.latest(before=until).digest, until)
 
 
 @lru_cache(maxsize=1)
-def _history_of(lab: Lab, accepted: tuple[str, ...], until: datetime) -> TrainingRows:
-    """Gathering, measuring and judging one order read the same history; it is computed for the first of them."""
-    tables = {schema.name: lab.snapshots.read(schema.name) for schema in lab.use_case.tables}
+def _history_of(lab: Lab, accepted: str, until: datetime) -> TrainingRows:
+    """Gathering, measuring and judging one order read the same history; it is computed for the first of them.
+
+    It is read as of the snapshot that the lineage names: what was accepted since then does not change what an old order gives.
+    """
+    snapshot = next(one for one in lab.snapshots.all() if one.digest == accepted)
+    tables = {schema.name: lab.snapshots.read(schema.name, snapshot) for schema in lab.use_case.tables}
     return lab.use_case.history(tables, until)
 
 

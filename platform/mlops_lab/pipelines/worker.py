@@ -13,7 +13,6 @@ from mlops_lab.events import CONTROL
 from mlops_lab.events.outbox import relay
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.pipelines.handlers import DUTIES, Duty, handle
-from mlops_lab.settings import load_settings
 
 POLL_S = 0.05
 IDLE_EVERY_S = 4.0
@@ -90,7 +89,7 @@ def main() -> int:
     log_to_stderr()
     try:
         duty = _duty(sys.argv[1:])
-        lab = Lab(load_settings())
+        lab = Lab.of_environment()
         worker = Worker(lab, duty)
 
         def on_signal(number: int, frame: FrameType | None) -> None:

@@ -115,6 +115,12 @@ class Judgement:
         """JSON-able, for the ledger."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Judgement":
+        """The inverse of `to_dict`; what else the record holds is left aside. Raises KeyError or TypeError where it is not one."""
+        checks = tuple(Check(**check) for check in values["checks"])
+        return cls(values["outcome"], values["because"], checks, dict(values["figures"]))
+
 
 def judge(evidence: PairedRows, limits: JudgeLimits, seed: int) -> Judgement:
     """Compare challenger and champion on the same rows.

@@ -56,9 +56,12 @@ class Client:
             try:
                 async with asyncio.timeout(TIMEOUT_S):
                     status, content = await connection.send(request)
-            except (OSError, EOFError, TimeoutError, ValueError) as error:
+            except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
                 connection.drop()
                 status, content = 0, f"{type(error).__name__}: {error}".encode()
+            except BaseException:
+                connection.drop()  # cancelled half way: what is still to come on it would be taken for the next answer
+                raise
             finally:
                 self._free.append(connection)
             return Answer(status, content, (time.perf_counter_ns() - started) // 1000)

@@ -85,6 +85,7 @@ class Driver:
         self._open = journal.open_questions() | dict(answered)
         self._stopping = False
         self._under_way: set[asyncio.Task[None]] = set()
+        self._trouble: BaseException | None = None
         self._room = asyncio.Semaphore(8)
         self._last_question: bytes | None = None
         self._asked = self._reported = self._failed = 0
@@ -188,10 +189,14 @@ class Driver:
     def _finished(self, task: "asyncio.Task[None]") -> None:
         self._under_way.discard(task)
         self._room.release()
+        if not task.cancelled():
+            self._trouble = self._trouble or task.exception()
 
     async def _drain(self) -> None:
         while self._under_way:
-            await asyncio.gather(*self._under_way)
+            await asyncio.wait(self._under_way)
+        if self._trouble is not None:
+            raise self._trouble  # an answer that could not be read must not go unnoticed because its request ended between two waits
 
     async def _ask(self, at: datetime, questions: Sequence[tuple[str, bytes]]) -> None:
         self._last_question = questions[-1][1]

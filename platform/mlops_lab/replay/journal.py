@@ -1,7 +1,8 @@
 """The replay's own history: every attempt and what came of it. Evidence that does not depend on what the service says of itself."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +58,7 @@ class Journal:
     """Attempts in an SQLite file, written in groups; `flush` makes the last ones durable."""
 
     def __init__(self, path: Path) -> None:
+        self._path = str(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
@@ -72,25 +74,28 @@ class Journal:
 
     def begin(self) -> None:
         """Write down that questions are about to be asked behind the cursor; the next `flush` with a cursor takes it back."""
-        self._db.execute("INSERT OR IGNORE INTO unfinished VALUES (1)")
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO unfinished VALUES (1)")
 
     def unfinished(self) -> bool:
         """Whether questions may have been asked behind the cursor: a replay began there and was interrupted, or killed."""
         return self._db.execute("SELECT 1 FROM unfinished").fetchone() is not None
 
     def flush(self, cursor: datetime | None = None, open_questions: dict[str, tuple[str, datetime]] | None = None) -> None:
-        """Write what is pending, and how far in event time the replay is, in one transaction."""
+        """Write what is pending, and how far in event time the replay is, in one transaction.
+
+        Raises StoreUnreachable where the disk refuses; nothing was written then, and the next call tries all of it again.
+        """
         rows = [(a.kind, iso(a.at), a.rows, a.status, a.latency_us, ",".join(a.ids), a.reason) for a in self._pending]
-        self._db.execute("BEGIN IMMEDIATE")
-        self._db.executemany("INSERT INTO attempt (kind, at, rows, status, latency_us, ids, reason) VALUES (?,?,?,?,?,?,?)", rows)
-        if cursor is not None:
-            self._db.execute("INSERT INTO cursor VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at", (iso(cursor),))
-            self._db.execute("DELETE FROM unfinished")
-        if open_questions is not None:
-            self._db.execute("DELETE FROM open_question")
-            rows_open = [(entity, identifier, iso(at)) for entity, (identifier, at) in open_questions.items()]
-            self._db.executemany("INSERT INTO open_question VALUES (?,?,?)", rows_open)
-        self._db.execute("COMMIT")
+        with self._writing():
+            self._db.executemany("INSERT INTO attempt (kind, at, rows, status, latency_us, ids, reason) VALUES (?,?,?,?,?,?,?)", rows)
+            if cursor is not None:
+                self._db.execute("INSERT INTO cursor VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at", (iso(cursor),))
+                self._db.execute("DELETE FROM unfinished")
+            if open_questions is not None:
+                self._db.execute("DELETE FROM open_question")
+                rows_open = [(entity, identifier, iso(at)) for entity, (identifier, at) in open_questions.items()]
+                self._db.executemany("INSERT INTO open_question VALUES (?,?,?)", rows_open)
         self._pending.clear()
 
     def cursor(self) -> datetime | None:
@@ -122,6 +127,18 @@ class Journal:
 
     def close(self) -> None:
         self._db.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction, all or nothing."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise StoreUnreachable.at(self._path, str(error)) from error
 
 
 def _quantile_ms(sorted_us: Sequence[int], q: float) -> float:

@@ -84,9 +84,11 @@ class Session:
             KeyboardInterrupt: Ctrl-C; what was under way is finished and written down.
         """
         self._lab.ledger.champion()
-        with self._alone(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with self._alone():
             first = self.next_week()
-            progress = runner.run(self._play([first.before(-i) for i in range(weeks)]))
+            self._timeline(first)  # takes seconds, and Ctrl-C is heard at once where no loop runs
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                progress = runner.run(self._play([first.before(-i) for i in range(weeks)]))
         if progress is None:
             raise KeyboardInterrupt
         return progress

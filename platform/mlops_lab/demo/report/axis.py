@@ -1,12 +1,16 @@
 """What the charts share: their width, the months of event time across it, and lines at a value."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from mlops_lab.demo.report import svg
-from mlops_lab.demo.report.markup import Markup, element
+from mlops_lab.demo.report.markup import Child, Markup, element
 from mlops_lab.demo.report.svg import Scale
 
 WIDTH, LEFT, RIGHT = 920.0, 44.0, 908.0
+
+Key = tuple[Callable[[float, float], Markup], float, str]
+"""Draws a sample at (x, middle), how wide it is, what it stands for."""
 
 
 def months(x: Scale, start: datetime, end: datetime, panels: list[tuple[float, float]], foot: float) -> list[Markup]:
@@ -24,3 +28,13 @@ def months(x: Scale, start: datetime, end: datetime, panels: list[tuple[float, f
 
 def gridline(y: float, label: str, class_: str = "grid") -> Markup:
     return element("g", svg.line(LEFT, y, RIGHT, y, class_), svg.text(LEFT - 7, y + 4, label, "tick", "end"))
+
+
+def key(name: str, y: float, *keys: Key) -> list[Child]:
+    """A panel's name and, beside it, what its marks stand for."""
+    drawn: list[Child] = [svg.text(0, y, name, "name")] if name else []
+    x = svg.width_of(name) + 22 if name else LEFT
+    for sample, width, meaning in keys:
+        drawn += [sample(x, y - 4), svg.text(x + width + 7, y, meaning, "key")]
+        x += width + 7 + svg.width_of(meaning) * 0.9 + 18
+    return drawn

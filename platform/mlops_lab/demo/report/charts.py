@@ -1,24 +1,17 @@
 """The year in one picture: ranking, the loss that was not foreseen, and what each week ended in, on one axis of event time."""
 
+from functools import partial
+
 from mlops_lab.demo.report import flags, svg
-from mlops_lab.demo.report.axis import LEFT, RIGHT, WIDTH, gridline, months
+from mlops_lab.demo.report.axis import LEFT, RIGHT, WIDTH, gridline, key, months
 from mlops_lab.demo.report.markup import Child, Markup, element
 from mlops_lab.demo.report.svg import Point, Scale
 from mlops_lab.demo.report.timeline import Record, Span, Week, marks, spans, weeks
-from mlops_lab.demo.report.wording import day, decimal
+from mlops_lab.demo.report.wording import OUTCOMES, day, decimal, outcome
 
-SKILL, LOSS, DRIFT, CELL = 218.0, 104.0, 48.0, 20.0
-HEAD = 34.0
+SKILL, LOSS, DRIFT, CELL = 222.0, 112.0, 50.0, 20.0
+HEAD = 38.0
 """Heights in pixels of the drawing: the panels, the room for a panel's name."""
-
-OUTCOMES = {
-    "ok": "ok",
-    "watch": "watch",
-    "retrain": "retrain",
-    "rollback": "rollback",
-    "data_incident": "data incident",
-    "not_enough_data": "not enough data",
-}
 
 
 def year(summary: Record) -> Markup | None:
@@ -32,8 +25,8 @@ def year(summary: Record) -> Markup | None:
     rows = flags.rows(shown, x)
     top = 24 + flags.HEIGHT * (max(rows, default=-1) + 1) + 8
     loss = top + SKILL + HEAD + 6
-    outcome = loss + LOSS + HEAD
-    drift = outcome + CELL + 20
+    cells = loss + LOSS + HEAD
+    drift = cells + CELL + 28
     bottom = drift + DRIFT
     served = [span for span in spans(summary) if span.end > start and span.start < end]
     return svg.drawing(
@@ -44,13 +37,15 @@ def year(summary: Record) -> Markup | None:
         "Three panels over the weeks of the year: ROC AUC of the champion beside a model that was never retrained; the unexplained loss "
         "with its interval; the outcome of each week and how many inputs moved. Every number is in the table of decisions below.",
         _hatch(),
-        *months(x, start, end, [(top, SKILL), (loss, LOSS), (drift, DRIFT)], bottom + 16),
         *[_band(span, x, top) for span in served],
+        *months(x, start, end, [(top, SKILL), (loss, LOSS), (drift, DRIFT)], bottom + 16),
+        *[flags.pole(mark, x, top - 12 - flags.HEIGHT * row, bottom) for mark, row in zip(shown, rows, strict=True)],
+        *[_named(span, x, top) for span in served],
         *_skill(decided, x, top),
         *_loss(decided, x, loss),
-        *_outcomes(decided, x, outcome),
+        *_outcomes(decided, x, cells),
         *_drift(decided, x, drift),
-        *[part for mark, row in zip(shown, rows, strict=True) for part in flags.flag(mark, x, top - 12 - flags.HEIGHT * row, bottom)],
+        *[flags.flag(mark, x, top - 12 - flags.HEIGHT * row) for mark, row in zip(shown, rows, strict=True)],
         *[_hover(week, x, top, bottom) for week in decided],
     )
 
@@ -61,13 +56,12 @@ def _skill(decided: list[Week], x: Scale, top: float) -> list[Child]:
     y = Scale(steps[0], steps[-1], top + SKILL - 4, top + 24)
     served = [None if week.served is None else (x(week.middle.timestamp()), y(week.served)) for week in decided]
     never = [None if week.never is None else (x(week.middle.timestamp()), y(week.never)) for week in decided]
-    legend = [
-        svg.text(LEFT, 13, "ROC AUC per week", "name"),
-        svg.line(176, 9, 200, 9, "served"),
-        svg.text(206, 13, "answers that were served", "key"),
-        svg.line(366, 9, 390, 9, "never"),
-        svg.text(396, 13, "never retrained: the first version on the same rows", "key"),
-    ]
+    legend = key(
+        "ROC AUC per week",
+        13,
+        (lambda x, y: svg.line(x, y, x + 24, y, "served"), 24, "answers that were served"),
+        (lambda x, y: svg.line(x, y, x + 24, y, "never"), 24, "never retrained: the first version on the same rows"),
+    )
     dots = [element("circle", cx=point[0], cy=point[1], r=2.4, class_="served-dot") for point in served if point]
     return [
         *legend,
@@ -101,33 +95,41 @@ def _won(gain: float) -> str:
 
 def _loss(decided: list[Week], x: Scale, top: float) -> list[Child]:
     found = [(week, week.decision["unexplained"]) for week in decided if week.decision.get("unexplained")]
-    steps = svg.ticks(min([0.0, *(u["low"] for _, u in found)]), max([0.01, *(u["high"] for _, u in found)]), 3)
+    steps = svg.ticks(min([0.0, *(u["low"] for _, u in found)]), max([0.01, *(u["high"] for _, u in found)]), 4)
     y = Scale(steps[0], steps[-1], top + LOSS, top)
     drawn: list[Child] = [
-        svg.text(LEFT, top - 13, "Unexplained loss per week, 95 % interval over days", "name"),
-        element("circle", cx=386, cy=top - 17, r=3.6, class_="dot counts"),
-        svg.text(396, top - 13, "counts: the whole interval lies above 0", "key"),
+        *key(
+            "Unexplained loss per week",
+            top - 13,
+            (lambda x, y: _estimate(x + 4, y - 7, y, y + 7, counts=True), 8, "counts: its whole 95 % interval over days lies above 0"),
+            (lambda x, y: _estimate(x + 4, y - 7, y, y + 7, counts=False), 8, "does not"),
+        ),
         *[gridline(y(step), decimal(step, 2), "zero" if step == 0 else "grid") for step in steps],
     ]
     for week, u in found:
-        at, class_ = x(week.middle.timestamp()), "counts" if week.decision["counts"] else "calm"
-        drawn.append(svg.line(at, y(u["low"]), at, y(u["high"]), f"interval {class_}"))
-        drawn.append(element("circle", cx=at, cy=y(u["mean"]), r=3.6 if week.decision["counts"] else 2.6, class_=f"dot {class_}"))
+        drawn.append(_estimate(x(week.middle.timestamp()), y(u["low"]), y(u["mean"]), y(u["high"]), week.decision["counts"]))
     return drawn
 
 
+def _estimate(at: float, low: float, mean: float, high: float, counts: bool) -> Markup:
+    """An interval and its mean."""
+    class_ = "counts" if counts else "calm"
+    dot = element("circle", cx=at, cy=mean, r=3.6 if counts else 2.6, class_=f"dot {class_}")
+    return element("g", svg.line(at, low, at, high, f"interval {class_}"), dot)
+
+
+def _square(kind: str, x: float, y: float) -> Markup:
+    return element("g", svg.rect(x, y - 6, 12, 12, f"cell {kind}", rx=2), svg.glyph(kind, x + 6, y))
+
+
 def _outcomes(decided: list[Week], x: Scale, top: float) -> list[Child]:
-    drawn: list[Child] = [svg.text(LEFT, top - 9, "Outcome of each week", "name")]
-    at = 190.0
     present = {week.decision["outcome"] for week in decided}
-    for outcome in [*(o for o in OUTCOMES if o in present), *sorted(present - set(OUTCOMES))]:
-        drawn += [svg.rect(at, top - 19, 12, 12, f"cell {outcome}", rx=2), svg.glyph(outcome, at + 6, top - 13)]
-        drawn.append(svg.text(at + 18, top - 9, OUTCOMES.get(outcome, outcome), "key"))
-        at += 36 + svg.width_of(OUTCOMES.get(outcome, outcome))
+    kinds = [*(kind for kind in OUTCOMES if kind in present), *sorted(present - set(OUTCOMES))]
+    drawn = key("Outcome of each week", top - 9, *[(partial(_square, kind), 12, outcome(kind)) for kind in kinds])
     for week in decided:
         left, right = x(week.window.start.timestamp()), x(week.window.end.timestamp())
         drawn.append(svg.rect(left + 1, top, right - left - 2, CELL, f"cell {week.decision['outcome']}", rx=2.5))
-        drawn.append(svg.glyph(week.decision["outcome"], (left + right) / 2, top + CELL / 2 + 0.5))
+        drawn.append(element("g", svg.glyph(week.decision["outcome"], (left + right) / 2, top + CELL / 2 + 0.5)))
     return drawn
 
 
@@ -135,7 +137,7 @@ def _drift(decided: list[Week], x: Scale, top: float) -> list[Child]:
     inputs = max([1, *(max(week.decision.get("inputs") or 0, len(week.decision["drifted"])) for week in decided)])
     y = Scale(0, inputs, top + DRIFT, top)
     drawn: list[Child] = [
-        svg.text(LEFT, top - 6, f"Inputs that moved, of {inputs}", "name"),
+        svg.text(0, top - 9, f"Inputs that moved, of {inputs}", "name"),
         *[gridline(y(step), f"{step:.0f}", "zero" if step == 0 else "grid") for step in (0, inputs)],
     ]
     for week in decided:
@@ -146,11 +148,18 @@ def _drift(decided: list[Week], x: Scale, top: float) -> list[Child]:
 
 
 def _band(span: Span, x: Scale, top: float) -> Markup:
-    """The background of the weeks in which one version was champion, with its name at the top."""
-    left, right = max(x(span.start.timestamp()), LEFT), min(x(span.end.timestamp()), RIGHT)
+    """The background of the weeks in which one version was champion."""
+    left, right = _edges(span, x)
     kind = "forced" if span.kind == "override" else "even" if span.version % 2 == 0 else "odd"
-    name = svg.text((left + right) / 2, top + 13, f"v{span.version}", "band-name", "middle")
-    return element("g", svg.rect(left, top, right - left, SKILL, f"band {kind}"), name)
+    return svg.rect(left, top, right - left, SKILL, f"band {kind}")
+
+
+def _named(span: Span, x: Scale, top: float) -> Markup:
+    return svg.text(sum(_edges(span, x)) / 2, top + 13, f"v{span.version}", "band-name", "middle")
+
+
+def _edges(span: Span, x: Scale) -> tuple[float, float]:
+    return max(x(span.start.timestamp()), LEFT), min(x(span.end.timestamp()), RIGHT)
 
 
 def _hatch() -> Markup:
@@ -165,7 +174,7 @@ def _hover(week: Week, x: Scale, top: float, bottom: float) -> Markup:
     told = (
         f"{d['window']}, from {day(week.window.start)}\n"
         f"ROC AUC {decimal(week.served)}, never retrained {decimal(week.never)}\n"
-        f"Unexplained loss {decimal(unexplained.get('mean'), 4)} ({decimal(unexplained.get('low'), 4)} to {decimal(unexplained.get('high'), 4)})\n"
-        f"{OUTCOMES.get(d['outcome'], d['outcome'])}, {len(d['drifted'])} inputs moved"
+        f"Unexplained loss {' / '.join(decimal(unexplained.get(part), 4) for part in ('low', 'mean', 'high'))} (low, mean, high)\n"
+        f"{outcome(d['outcome'])}, {len(d['drifted'])} inputs moved"
     )
     return svg.rect(left, top, right - left, bottom - top, "hit", title=told)

@@ -2,7 +2,7 @@
 
 from mlops_lab.demo.report import svg
 from mlops_lab.demo.report.axis import RIGHT
-from mlops_lab.demo.report.markup import Child
+from mlops_lab.demo.report.markup import Markup, element
 from mlops_lab.demo.report.svg import Scale
 from mlops_lab.demo.report.timeline import Mark
 
@@ -29,8 +29,15 @@ def _reach(mark: Mark, x: Scale) -> tuple[float, float]:
     return (at - width, at + 8) if at + width > RIGHT else (at - 8, at + width)
 
 
-def flag(mark: Mark, x: Scale, y: float, bottom: float) -> list[Child]:
+def pole(mark: Mark, x: Scale, y: float, bottom: float) -> Markup:
+    """From the flag down through the panels."""
+    at = x(mark.at.timestamp())
+    return svg.line(at, y, at, bottom, f"pole {mark.kind}")
+
+
+def flag(mark: Mark, x: Scale, y: float) -> Markup:
+    """The shape and the words at the top of the pole."""
     at = x(mark.at.timestamp())
     turned = _reach(mark, x)[0] < at - 8
     words = svg.text(at - 10 if turned else at + 10, y + 4, mark.label, f"flag {mark.kind}", "end" if turned else None)
-    return [svg.line(at, y, at, bottom, f"pole {mark.kind}"), svg.glyph(mark.kind, at, y), words]
+    return element("g", element("title", mark.why), svg.glyph(mark.kind, at, y), words, class_="mark")

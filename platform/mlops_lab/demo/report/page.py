@@ -14,7 +14,7 @@ STYLE = Path(__file__).with_name("style.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 UNEXPLAINED = (
     "Unexplained loss is the Brier score that the answers really had, minus the one the model itself expected, the mean of p(1 − p): "  # noqa: RUF001
-    "above 0, the model is wrong more often than it believes, and a week that is merely hard to predict does not show."
+    "above 0, the model is more wrong than it knows; a week that is merely hard to predict does not show."
 )
 
 
@@ -80,8 +80,8 @@ def _story(summary: Record) -> str:
     better = sum(one["kind"] == "promotion" and one["version"] in retrained for one in summary["assignments"])
     back = sum(one["kind"] == "rollback" for one in summary["assignments"])
     return (
-        f"{plural(len(decided), 'week')} of real flights, replayed as live traffic. Inputs moved in {moved} of them; only lost skill retrains, "
-        f"and skill was lost {plural(lost, 'time')}. {plural(better, 'retrained model')} earned the traffic, "
+        f"{plural(len(decided), 'week')} of real flights, replayed as live traffic. Inputs moved in {moved} of them; "
+        f"only lost skill retrains, and skill was lost {plural(lost, 'time')}. {plural(better, 'retrained model')} earned the traffic, "
         f"{plural(len(challengers(summary)), 'challenger')} {'was' if len(challengers(summary)) == 1 else 'were'} refused, "
         f"{plural(back, 'champion')} {'was' if back == 1 else 'were'} rolled back."
     )
@@ -98,7 +98,7 @@ def _figures(summary: Record) -> Markup:
         ("Failed requests", count(summary["failed_requests"]), f"of {count(attempts)} sent"),
         ("Versions trained", count(len(summary["versions"])), f"{promoted} promoted, {refused} refused"),
         ("Weekly ROC AUC", signed(summary["mean_weekly_auc_gain"]), "mean gain over never retraining"),
-        ("Lost skill → better model", "–" if seconds is None else f"{count(seconds)} s", "from found to answering, the slowest"),  # noqa: RUF001
+        ("Lost skill → better model", "–" if seconds is None else f"{count(seconds)} s", "from found to answering, slowest case"),  # noqa: RUF001
     ]
     return element("dl", *[_tile(*tile) for tile in tiles], class_="tiles")
 
@@ -135,22 +135,25 @@ def _refused(summary: Record) -> Markup:
 
 
 def _decisions(summary: Record) -> Markup:
-    told = "Each week is decided once, when it has closed and its labels have arrived. A coloured edge marks a week that counts towards retraining."
+    told = "Each week is decided once, when it has closed and its labels have arrived. A coloured edge marks a week that counts."
     shown = tables.decisions(summary) if summary["decisions"] else element("p", "No week was decided.")
     return _section("decisions", "The decisions", told, shown)
 
 
 def _acts(summary: Record) -> Markup:
-    told = "What the demo claims, examined from the stores alone after it has ended. Seconds are wall time from an act's first record to its last; acts overlap."
+    told = (
+        "Examined from the stores alone, after the demo had ended. Seconds: wall time from an act's first record to its last; acts overlap."
+    )
     return _section("acts", "The six acts and their claims", told, element("div", *tables.acts(summary), class_="acts"))
 
 
 def _check(summary: Record) -> Markup:
+    entries = plural(summary["audit_entries"], "audit entry", "audit entries")
     commands = [
         ("lab demo --verify", "examines every claim above once more, from the stores, and compares the summary."),
         (
             "lab audit verify",
-            f"recomputes the hash chain over all {plural(summary['audit_entries'], 'audit entry', 'audit entries')} and names the first bad one.",
+            f"recomputes the hash chain over {entries} and names the first bad one.",
         ),
         ("lab history", "tells each decision, and which version served at which time."),
     ]

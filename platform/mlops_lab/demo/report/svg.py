@@ -15,6 +15,7 @@ GLYPHS = {
     "refusal": "M-4,-4 L4,4 M4,-4 L-4,4",
     "retrain": "M0,-5.5 L5,3.5 L-5,3.5 Z",
     "data_incident": "M-1,-5.5 H1 L0.7,1.5 H-0.7 Z M-1,3.3 H1 V5.3 H-1 Z",
+    "until": "M0,-5 L5,0 L0,5 L-5,0 Z",
     "not_enough_data": "M-4,-0.8 H4 V0.8 H-4 Z",
 }
 """Shapes around (0, 0): a mark is told by its shape, not by its colour alone."""
@@ -78,9 +79,9 @@ def polygon(points: Sequence[Point], class_: str) -> Markup:
     return element("polygon", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in points), class_=class_)
 
 
-def width_of(words: str, size: float = 12.0) -> float:
-    """About how wide a text is, in pixels: there is no font to ask."""
-    return len(words) * size * 0.55
+def width_of(words: str) -> float:
+    """About how wide a bold text is, in pixels, on the generous side: there is no font to ask."""
+    return len(words) * 6.7
 
 
 def drawing(name: str, width: float, height: float, title: str, description: str, *children: Child) -> Markup:

@@ -2,11 +2,10 @@
 
 import re
 
-from mlops_lab.demo.report.charts import OUTCOMES
 from mlops_lab.demo.report.markup import Child, Markup, element
 from mlops_lab.demo.report.timeline import Record, Span, Week, spans, weeks
 from mlops_lab.demo.report.verdict import Claim, claims_of, shared_claims
-from mlops_lab.demo.report.wording import NOTHING, count, day, decimal, found, plural, share
+from mlops_lab.demo.report.wording import NOTHING, count, day, decimal, found, outcome, plural, share
 
 
 def versions(summary: Record) -> Markup:
@@ -25,7 +24,7 @@ def _version(version: Record, summary: Record, served: list[Span]) -> list[Child
         why = f"{plural(len(_reasons(why)), 'check')} failed, listed below."
     times = [element("div", f"{day(span.start, year=False)} to {day(span.end)}") for span in served] or [element("div", "never")]
     return [
-        stack(element("b", f"Version {version['version']}"), state, small(version["origin"])),
+        stack(element("div", element("b", f"Version {version['version']} "), state), small(version["origin"])),
         stack(
             f"{count(version['training_rows'])} rows until {day(version['trained_until'])}",
             small("by ", version["registered_by"]),
@@ -96,7 +95,7 @@ def _decision(week: Week) -> list[Child]:
     inputs = f"{len(d['drifted'])} of {d['inputs']}" if d.get("inputs") else NOTHING
     return [
         stack(element("b", d["window"]), small(f"from {day(week.window.start, year=False)}")),
-        badge(OUTCOMES.get(d["outcome"], d["outcome"]), d["outcome"]),
+        badge(outcome(d["outcome"]), d["outcome"]),
         _name(d["champion"]),
         decimal(d["auc"]),
         loss,
@@ -123,7 +122,7 @@ def _act(title: str, step: Record | None, claims: list[Claim]) -> Markup:
         [element("span", "holds" if claim.holds else "BROKEN", class_="yes" if claim.holds else "no"), claim.sentence, found(claim.found)]
         for claim in claims
     ]
-    mark = badge("happened" if holds else "not proven", "good" if holds else "bad")
+    mark = badge("not proven" if not holds else "happened" if step else "holds", "good" if holds else "bad")
     head = element("header", element("h3", title), mark, element("span", tally, class_="tally"))
     return element("article", head, table(title, ["Verdict", "Claim", "Found"], rows, "claims"), class_="act" if holds else "act broken")
 

@@ -2,7 +2,7 @@
 
 from mlops_lab.clock import from_iso
 from mlops_lab.demo.report import svg
-from mlops_lab.demo.report.axis import LEFT, RIGHT, WIDTH, months
+from mlops_lab.demo.report.axis import LEFT, RIGHT, WIDTH, key, months
 from mlops_lab.demo.report.markup import Child, Markup, element
 from mlops_lab.demo.report.svg import Scale
 from mlops_lab.demo.report.timeline import Record, Span, spans
@@ -19,14 +19,14 @@ def lives(summary: Record) -> Markup | None:
     known = [from_iso(v["trained_until"]) for v in summary["versions"] if v["trained_until"]]
     start, end = min([*known, served[0].start]), max(span.end for span in served)
     x = Scale(start.timestamp(), end.timestamp(), LEFT + 8, RIGHT - 2)
-    drawn: list[Child] = [
-        svg.glyph("override", LEFT + 6, 9),
-        svg.text(LEFT + 17, 13, "trained until here", "key"),
-        svg.line(LEFT + 140, 9, LEFT + 166, 9, "unseen"),
-        svg.text(LEFT + 172, 13, "days it had not seen; judged on them", "key"),
-        svg.rect(LEFT + 402, 3, 26, 12, "life", rx=3),
-        svg.text(LEFT + 434, 13, "champion", "key"),
-    ]
+    drawn = key(
+        "",
+        13,
+        (lambda x, y: element("g", svg.glyph("until", x + 5, y)), 10, "trained until here"),
+        (lambda x, y: svg.line(x, y, x + 26, y, "unseen"), 26, "days it had not seen, for the judge"),
+        (lambda x, y: svg.rect(x, y - 6, 26, 12, "life", rx=3), 26, "champion"),
+        (lambda x, y: svg.rect(x, y - 6, 26, 12, "life forced", rx=3), 26, "champion by override"),
+    )
     for row, version in enumerate(summary["versions"]):
         drawn += _life(version, [span for span in served if span.version == version["version"]], x, TOP + ROW * row)
     bottom = TOP + ROW * len(summary["versions"])
@@ -55,7 +55,7 @@ def _life(version: Record, served: list[Span], x: Scale, top: float) -> list[Chi
         told = f"Version {span.version}, {span.kind}: champion from {day(span.start)} to {day(span.end)}"
         drawn.append(svg.rect(left, middle - 7, right - left, 14, "life forced" if span.kind == "override" else "life", told, rx=3))
     if until:
-        drawn.append(element("g", element("title", f"Trained until {day(until)}"), svg.glyph("override", x(until.timestamp()), middle)))
+        drawn.append(element("g", element("title", f"Trained until {day(until)}"), svg.glyph("until", x(until.timestamp()), middle)))
     if not served:
         drawn.append(svg.text(x(until.timestamp()) + 12 if until else LEFT + 8, middle + 4, "never champion", "key"))
     return drawn

@@ -8,14 +8,24 @@ from mlops_lab.clock import from_iso
 NOTHING = "–"  # noqa: RUF001  a dash, not a minus
 
 
+OUTCOMES = {
+    "ok": "ok",
+    "watch": "watch",
+    "retrain": "retrain",
+    "rollback": "rollback",
+    "data_incident": "data incident",
+    "not_enough_data": "not enough data",
+}
+
+
 def count(number: float | None) -> str:
     """12,345."""
     return NOTHING if number is None else f"{number:,.0f}"
 
 
 def decimal(number: float | None, places: int = 3) -> str:
-    """0.713, with a true minus sign."""
-    return NOTHING if number is None else f"{number:.{places}f}".replace("-", "\N{MINUS SIGN}")
+    """0.713, with a true minus sign, and none before a zero."""
+    return NOTHING if number is None else f"{round(number, places) + 0.0:.{places}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(number: float | None, places: int = 3) -> str:
@@ -48,3 +58,8 @@ def found(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: NOTHING}[value]
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def outcome(kind: str) -> str:
+    """A decision's outcome in words."""
+    return OUTCOMES.get(kind, kind)

@@ -1,0 +1,716 @@
+"""The replay plays the year as production would, sends everything once, keeps its own record of it, and waits while a week is decided."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from flight_builders import SCHEDULED, a_flight, a_year, arrived, departed, observed, span
+
+from mlops_lab.errors import ServiceNotReady, StoreUnreachable, UnknownName
+from mlops_lab.events import CONTROL, OBSERVATIONS
+from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.flights.source import Year
+from mlops_lab.flights.timeline import REVISED_AFTER, Report, Step, Timeline, report_item
+from mlops_lab.replay import client as client_module
+from mlops_lab.replay import driver as driver_module
+from mlops_lab.replay.client import Answer, Client
+from mlops_lab.replay.driver import Driver, Progress
+from mlops_lab.replay.faults import Faults
+from mlops_lab.replay.journal import Attempt, Journal
+
+MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
+MINUTE, DAY, WEEK = timedelta(minutes=1), timedelta(days=1), timedelta(weeks=1)
+
+# --- The timeline -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fortnight(year: Year) -> Year:
+    return span(year, MONDAY, MONDAY + 2 * WEEK)
+
+
+@pytest.fixture(scope="module")
+def reports(fortnight: Year) -> list[Report]:
+    """Every report about two weeks of flights."""
+    return [report for step in Timeline(fortnight, seed=7).steps(MONDAY, MONDAY + 4 * WEEK) for report in step.reports]
+
+
+def test_each_flight_that_lands_is_reported_and_no_other(fortnight: Year, reports: list[Report]) -> None:
+    landed = fortnight.flights[fortnight.flights["arrived_at"].notna()]
+
+    assert {report.entity for report in reports} == set(landed["flight_id"])
+    assert len(landed) < len(fortnight.flights)
+
+
+def test_the_highest_revision_tells_the_truth(fortnight: Year, reports: list[Report]) -> None:
+    truth = dict(zip(fortnight.flights["flight_id"], fortnight.flights["arrival_delay_min"], strict=True))
+    last = {report.entity: report.delay_min for report in sorted(reports, key=lambda report: report.revision)}
+
+    assert last == {entity: truth[entity] for entity in last}
+
+
+def test_nothing_is_known_before_it_happened_or_sent_before_it_is_known(fortnight: Year, reports: list[Report]) -> None:
+    landed = dict(zip(fortnight.flights["flight_id"], fortnight.flights["arrived_at"], strict=True))
+
+    assert all(landed[report.entity] <= report.known_at <= report.due for report in reports)
+
+
+def test_some_reports_are_late_some_come_twice_and_some_are_corrected(fortnight: Year, reports: list[Report]) -> None:
+    """2 % up to three days late, 1 % twice, 0.5 % wrong at first and right two hours later."""
+    landed = dict(zip(fortnight.flights["flight_id"], fortnight.flights["arrived_at"], strict=True))
+    first = {report.event_id: report for report in reversed(reports)}
+    sendings = Counter(report.event_id for report in reports)
+    plain = [report for report in first.values() if report.revision == 0]
+    late = [report for report in plain if report.known_at - landed[report.entity] > timedelta(minutes=30)]
+    corrections = {report.entity: report for report in first.values() if report.revision == 1}
+
+    assert 0.015 < len(late) / len(plain) < 0.025
+    assert max(report.known_at - landed[report.entity] for report in plain) < timedelta(days=3, hours=1)
+    assert 0.007 < sum(count == 2 for count in sendings.values()) / len(plain) < 0.013
+    assert max(sendings.values()) == 2
+    assert 0.003 < len(corrections) / len(plain) < 0.007
+    for entity, correction in corrections.items():
+        wrong = first[f"landed-{entity}-0"]
+        assert correction.known_at - wrong.known_at == REVISED_AFTER
+        assert abs(correction.delay_min - wrong.delay_min) == 20
+
+
+def test_a_repetition_says_the_same_and_comes_later(reports: list[Report]) -> None:
+    by_event: dict[str, list[Report]] = {}
+    for report in reports:
+        by_event.setdefault(report.event_id, []).append(report)
+
+    for once, *again in by_event.values():
+        for other in again:
+            assert report_item(other, "p") == report_item(once, "p")
+            assert other.due > once.due
+
+
+def test_the_same_seed_gives_the_same_timeline_and_another_one_another(fortnight: Year) -> None:
+    def played(seed: int) -> list[Step]:
+        return list(Timeline(fortnight, seed).steps(MONDAY, MONDAY + 2 * DAY))
+
+    assert played(7) == played(7)
+    assert [fact for step in played(7) for fact in step.facts] == [fact for step in played(8) for fact in step.facts]
+    assert [step.reports for step in played(7)] != [step.reports for step in played(8)]
+
+
+def test_a_span_in_two_parts_is_the_span(fortnight: Year) -> None:
+    """(after, until]: nothing is played twice, nothing is left out, and time goes forward."""
+    timeline = Timeline(fortnight, seed=7)
+    middle = MONDAY + timedelta(hours=31, minutes=30)
+    whole = list(timeline.steps(MONDAY, MONDAY + 2 * DAY))
+    parts = [*timeline.steps(MONDAY, middle), *timeline.steps(middle, MONDAY + 2 * DAY)]
+
+    assert parts == whole
+    assert [step.at for step in whole] == sorted({step.at for step in whole})
+    assert all(MONDAY < step.at <= MONDAY + 2 * DAY for step in whole)
+
+
+def test_each_flight_is_asked_about_once_an_hour_before_it_is_due(fortnight: Year) -> None:
+    due = dict(zip(fortnight.flights["flight_id"], fortnight.flights["scheduled_departure"], strict=True))
+    asked = [(entity, step.at) for step in Timeline(fortnight, 7).steps(MONDAY - DAY, MONDAY + 3 * WEEK) for entity, _ in step.questions]
+
+    assert len(asked) == len(due)
+    assert all(due[entity] - at == timedelta(hours=1) for entity, at in asked)
+
+
+def test_a_warm_up_brings_the_facts_of_the_last_day_and_a_half_and_no_question(fortnight: Year) -> None:
+    until = MONDAY + 4 * DAY
+    facts = Timeline(fortnight, seed=7).warm_up(until)
+
+    assert facts
+    assert all(until - timedelta(hours=36) < fact.at <= until for fact in facts)
+    assert [fact.at for fact in facts] == sorted(fact.at for fact in facts)
+
+
+# --- The journal ------------------------------------------------------------------------------------------------------------------
+
+
+def an_attempt(kind: str = "predict", status: int = 200, ids: tuple[str, ...] = ("p1",), **changes: Any) -> Attempt:
+    usual: dict[str, Any] = {"at": MONDAY, "rows": len(ids) or 1, "latency_us": 1000, "reason": ""}
+    return Attempt(kind=kind, status=status, ids=ids, **(usual | changes))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal(tmp_path / "replay.db")
+    yield opened
+    opened.close()
+
+
+def test_a_new_journal_knows_nothing(journal: Journal) -> None:
+    assert journal.cursor() is None
+    assert journal.open_questions() == {}
+    assert journal.tally("predict").attempts == 0
+    assert not journal.unfinished()
+
+
+def test_the_tally_counts_attempts_rows_and_failures_of_one_kind(journal: Journal) -> None:
+    for latency_ms in range(1, 101):
+        journal.add(an_attempt(ids=("a", "b"), latency_us=latency_ms * 1000))
+    journal.add(an_attempt(status=503, ids=(), latency_us=500, reason="disk full"))
+    journal.add(an_attempt(status=0, ids=(), latency_us=500, reason="ConnectionRefusedError"))
+    journal.add(an_attempt("feedback", status=202, ids=("e1",)))
+    journal.flush()
+    tally = journal.tally("predict")
+
+    assert (tally.attempts, tally.rows, tally.failed) == (102, 202, 2)
+    assert tally.p50_ms == pytest.approx(50, abs=1)
+    assert tally.p99_ms == pytest.approx(99, abs=1)
+    assert (journal.tally("feedback").attempts, journal.tally("feedback").failed) == (1, 0)
+    assert [status for _, _, status, _ in journal.failures()] == [503, 0]
+
+
+def test_ids_are_those_that_were_answered_in_order(journal: Journal) -> None:
+    for attempt in (an_attempt(ids=("a", "b")), an_attempt(status=500, ids=()), an_attempt(ids=("c",)), an_attempt("probe", ids=("d",))):
+        journal.add(attempt)
+    journal.flush()
+
+    assert journal.ids("predict") == ["a", "b", "c"]
+    assert journal.ids("probe") == ["d"]
+
+
+def test_cursor_and_open_questions_are_written_with_the_attempts(journal: Journal, tmp_path: Path) -> None:
+    journal.begin()
+    journal.add(an_attempt())
+    journal.flush(cursor=MONDAY, open_questions={"flight": ("p1", MONDAY)})
+    again = Journal(tmp_path / "replay.db")
+
+    assert (again.cursor(), again.open_questions()) == (MONDAY, {"flight": ("p1", MONDAY)})
+    assert again.ids("predict") == ["p1"]
+    assert not again.unfinished()
+    again.close()
+
+
+def test_a_replay_that_began_and_did_not_end_is_unfinished(journal: Journal) -> None:
+    journal.begin()
+    journal.begin()
+    journal.add(an_attempt())
+    journal.flush()
+
+    assert journal.unfinished()
+
+
+def test_a_killed_replay_leaves_what_was_flushed_and_its_cursor(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from datetime import UTC, datetime
+from pathlib import Path
+from mlops_lab.replay.journal import Attempt, Journal
+journal, at = Journal(Path({str(tmp_path / "replay.db")!r})), datetime(2013, 4, 1, tzinfo=UTC)
+for name in ("a", "b"):
+    journal.begin()
+    journal.add(Attempt("predict", at, 1, 200, 900, (name,)))
+    journal.flush(cursor=at, open_questions={{name: (name, at)}})
+journal.begin()
+journal.add(Attempt("predict", at, 1, 200, 900, ("lost",)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], env=os.environ, timeout=60)
+    journal = Journal(tmp_path / "replay.db")
+
+    assert killed.returncode == -signal.SIGKILL
+    assert journal.ids("predict") == ["a", "b"]
+    assert journal.cursor() == MONDAY
+    assert journal.open_questions() == {"b": ("b", MONDAY)}
+    assert journal.unfinished()
+    journal.close()
+
+
+def test_a_flush_that_fails_leaves_nothing_and_the_next_one_writes_all(journal: Journal, tmp_path: Path) -> None:
+    disk = sqlite3.connect(tmp_path / "replay.db", isolation_level=None)
+    disk.execute("CREATE TRIGGER full BEFORE INSERT ON cursor BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    journal.begin()
+    journal.add(an_attempt())
+    with pytest.raises(StoreUnreachable, match="disk full"):
+        journal.flush(cursor=MONDAY)
+    assert journal.ids("predict") == []
+    assert journal.unfinished()
+
+    disk.execute("DROP TRIGGER full")
+    journal.flush(cursor=MONDAY)
+    disk.close()
+    assert journal.ids("predict") == ["p1"]
+    assert journal.cursor() == MONDAY
+
+
+def test_a_journal_that_cannot_be_opened_says_where(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StoreUnreachable, match="replay.db"):
+        Journal(tmp_path / "file" / "replay.db")
+
+
+# --- The client -------------------------------------------------------------------------------------------------------------------
+
+Handle = Callable[[asyncio.StreamWriter, bytes], Awaitable[None]]
+
+
+@dataclass
+class Server:
+    """A service on a free port that counts the requests it reads; a test says what it does with each."""
+
+    handle: Handle
+    requests: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    async def __aenter__(self) -> "Server":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = next((int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0)
+                self.requests.append(head + await reader.readexactly(length))
+                await self.handle(writer, self.requests[-1])
+                if writer.is_closing():
+                    return
+        except (EOFError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def answer_ok(writer: asyncio.StreamWriter, _: bytes) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+
+async def hang_up(writer: asyncio.StreamWriter, _: bytes) -> None:
+    writer.close()
+
+
+async def answer_half(writer: asyncio.StreamWriter, _: bytes) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this")
+    writer.close()
+
+
+async def answer_without_length(writer: asyncio.StreamWriter, _: bytes) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\nhow long?")
+
+
+async def answer_nonsense(writer: asyncio.StreamWriter, _: bytes) -> None:
+    writer.write(b"220 mail ready\r\n\r\n")
+
+
+async def answer_endless_head(writer: asyncio.StreamWriter, _: bytes) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000 + b"\r\n\r\n")
+
+
+async def answer_nothing(writer: asyncio.StreamWriter, _: bytes) -> None:
+    return
+
+
+def test_an_answer_comes_with_status_body_and_latency() -> None:
+    async def play() -> None:
+        async with Server(answer_ok) as server:
+            client = Client("127.0.0.1", server.port, token="secret")
+            found = [await client.post("/v1/predict", b'{"items":[]}'), await client.get("/v1/model")]
+            client.close()
+
+        assert [(answer.status, answer.body) for answer in found] == [(200, b"ok")] * 2
+        assert all(answer.latency_us > 0 for answer in found)
+        posted, got = server.requests
+        assert posted.startswith(b"POST /v1/predict HTTP/1.1\r\n")
+        assert b"Authorization: Bearer secret\r\n" in posted
+        assert posted.endswith(b'\r\n\r\n{"items":[]}')
+        assert got.startswith(b"GET /v1/model HTTP/1.1\r\n")
+
+    asyncio.run(play())
+
+
+def test_connections_are_kept_and_shared() -> None:
+    """Many requests at once go over the connections there are, and each gets its own answer."""
+
+    async def echo(writer: asyncio.StreamWriter, request: bytes) -> None:
+        body = request.split(b"\r\n\r\n")[1]
+        await asyncio.sleep(0)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async def play() -> None:
+        async with Server(echo) as server:
+            client = Client("127.0.0.1", server.port, connections=3)
+            found = await asyncio.gather(*(client.post("/", str(i).encode()) for i in range(60)))
+            client.close()
+
+        assert [answer.body for answer in found] == [str(i).encode() for i in range(60)]
+        assert server.connections <= 3
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("handle", [hang_up, answer_half, answer_without_length, answer_nonsense, answer_endless_head, answer_nothing])
+def test_what_goes_wrong_is_in_the_answer_and_is_not_tried_again(handle: Handle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "TIMEOUT_S", 0.2)
+
+    async def play() -> None:
+        async with Server(handle) as server:
+            client = Client("127.0.0.1", server.port, connections=1)
+            found = await client.post("/v1/predict", b"{}")
+            assert (found.status, len(server.requests)) == (0, 1)
+            assert found.body  # the reason
+            server.handle = answer_ok
+            assert (await client.post("/v1/predict", b"{}")).status == 200
+            assert len(server.requests) == 2
+            client.close()
+
+    asyncio.run(play())
+
+
+def test_a_refused_connection_is_an_attempt_without_answer() -> None:
+    async def play() -> None:
+        async with Server(answer_ok) as server:
+            port = server.port
+        found = await Client("127.0.0.1", port).get("/v1/model")
+
+        assert found.status == 0
+        assert b"ConnectionRefusedError" in found.body
+
+    asyncio.run(play())
+
+
+def test_an_answer_that_closes_the_connection_is_whole_and_the_next_request_opens_another() -> None:
+    async def answer_and_close(writer: asyncio.StreamWriter, _: bytes) -> None:
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy")
+        writer.close()
+
+    async def play() -> None:
+        async with Server(answer_and_close) as server:
+            client = Client("127.0.0.1", server.port, connections=1)
+            found = [await client.get("/"), await client.get("/")]
+
+        assert [(answer.status, answer.body) for answer in found] == [(503, b"busy")] * 2
+        assert server.connections == 2
+
+    asyncio.run(play())
+
+
+def test_the_answer_to_a_request_that_was_given_up_is_never_taken_for_the_next() -> None:
+    async def slow_first(writer: asyncio.StreamWriter, request: bytes) -> None:
+        body = request.split(b"\r\n\r\n")[1]
+        if body == b"first":
+            await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async def play() -> None:
+        async with Server(slow_first) as server:
+            client = Client("127.0.0.1", server.port, connections=1)
+            given_up = asyncio.create_task(client.post("/", b"first"))
+            while not server.requests:
+                await asyncio.sleep(0.005)
+            given_up.cancel()
+            await asyncio.sleep(0.1)
+            found = await client.post("/", b"second")
+            client.close()
+
+        assert found.body == b"second"
+
+    asyncio.run(play())
+
+
+# --- The driver -------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Service:
+    """A service that answers every question with an id of its own and notes what it was sent, and what the bus held by then."""
+
+    bus: SqliteBus
+    status: int = 200
+    sent: list[tuple[str, dict[str, Any], int]] = field(default_factory=list)
+    model: int = 1
+    body: bytes | None = None
+
+    async def post(self, path: str, body: bytes) -> Answer:
+        said = orjson.loads(body)
+        self.sent.append((path, said, self.bus.head(OBSERVATIONS)))
+        await asyncio.sleep(0)
+        if self.status != 200:
+            return Answer(self.status, b"no", 10)
+        if path == "/v1/feedback":
+            return Answer(202, b"{}", 10)
+        ids = [{"prediction_id": f"of-{item['flight_id']}"} for item in said["items"]]
+        return Answer(200, orjson.dumps({"items": ids}) if self.body is None else self.body, 10)
+
+    async def get(self, path: str) -> Answer:
+        assert path == "/v1/model"
+        return Answer(200, orjson.dumps({"version": self.model}), 10)
+
+    def asked(self) -> list[str]:
+        """The flights of all live questions, in the order they were sent."""
+        return [
+            item["flight_id"] for path, said, _ in self.sent if path == "/v1/predict" and "purpose" not in said for item in said["items"]
+        ]
+
+    def told(self) -> list[dict[str, Any]]:
+        return [item for path, said, _ in self.sent if path == "/v1/feedback" for item in said["items"]]
+
+
+@dataclass
+class Stage:
+    """A driver among fakes: a real bus and journal, a service that answers, and answers about the platform that a test gives."""
+
+    tmp_path: Path
+    settled: Callable[[], bool] = lambda: True
+    agreed: Callable[[bytes], bool] = lambda body: True
+    progress: list[Progress] = field(default_factory=list)
+    on_wait: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.bus, self.journal = SqliteBus(self.tmp_path / "bus.db"), Journal(self.tmp_path / "replay.db")
+        self.service = Service(self.bus)
+
+    def driver(self, answered: dict[str, tuple[str, datetime]] | None = None) -> Driver:
+        return Driver(
+            bus=self.bus,
+            client=self.service,  # type: ignore[arg-type]
+            journal=self.journal,
+            item_of=report_item,
+            settled=lambda: self.settled(),
+            agreed=lambda body: self.agreed(body),
+            on_progress=self.progress.append,
+            on_wait=lambda: self.on_wait(),
+            answered=answered or {},
+        )
+
+    def play(self, year: Year, *ticks: datetime, after: datetime = SCHEDULED - DAY) -> Progress:
+        return asyncio.run(self.driver().play(Timeline(year, seed=1), after, ticks))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    made.journal.close()
+    made.bus.close()
+
+
+def flights_of(*names: str, at: datetime = SCHEDULED) -> Year:
+    """Flights at noon that leave on time and land two hours later, a minute apart, and the weather."""
+    rows = []
+    for i, name in enumerate(names):
+        due = at + i * MINUTE
+        landed = due + timedelta(hours=2)
+        rows.append(a_flight(name, scheduled_departure=due, departed_at=due, departure_delay_min=0.0, arrived_at=landed, arrival_delay_min=20.0))
+    return a_year(rows, [observed(at - timedelta(hours=2), 70.0)])
+
+
+NOON = SCHEDULED - timedelta(hours=1)
+"""When the first flight of `flights_of` is asked about."""
+
+
+def test_questions_are_asked_once_and_outcomes_told_by_the_id_of_their_answer(stage: Stage) -> None:
+    progress = stage.play(flights_of("a", "b", "c"), SCHEDULED + 4 * DAY)
+    told = {item["event_id"]: (item["prediction_id"], item["outcome"]) for item in stage.service.told() if item["revision"] == 0}
+
+    assert sorted(stage.service.asked()) == ["a", "b", "c"]
+    assert told.keys() == {"landed-a-0", "landed-b-0", "landed-c-0"}
+    assert told["landed-a-0"] == ("of-a", {"arrival_delay_min": 20})
+    assert (progress.questions, progress.failed, progress.at) == (3, 0, SCHEDULED + 4 * DAY)
+    assert stage.journal.ids("predict") == ["of-a", "of-b", "of-c"]
+
+
+def test_the_facts_of_a_minute_are_on_the_bus_before_its_questions(stage: Stage) -> None:
+    """The weather of the very minute of the question is there when it is asked."""
+    same_minute = a_year([a_flight("a"), departed(NOON, 5), arrived(NOON, 9)], [observed(NOON, 70.0), observed(NOON + MINUTE, 80.0)])
+    stage.play(same_minute, SCHEDULED)
+    on_the_bus = next(head for path, said, head in stage.service.sent if path == "/v1/predict" and said["items"][0]["flight_id"] == "a")
+
+    assert on_the_bus == 3
+    assert all(delivery.message.at <= NOON for delivery in stage.bus.read(OBSERVATIONS, 0, limit=on_the_bus))
+
+
+def test_event_time_stands_at_a_tick_until_all_is_decided_and_probes_go_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_module, "PROBE_EVERY_S", 0.001)
+    looks: list[tuple[int, list[str]]] = []
+
+    def settled() -> bool:
+        looks.append((stage.bus.head(CONTROL), stage.service.asked()))
+        return len([one for one in looks if one[0] == 1]) >= 3
+
+    stage.settled = settled
+    year = a_year([a_flight("before"), a_flight("after", scheduled_departure=SCHEDULED + 2 * DAY)])
+    progress = stage.play(year, SCHEDULED + DAY, SCHEDULED + 3 * DAY)
+    ticks = [(each.message.type, each.message.at) for each in stage.bus.read(CONTROL, 0)]
+
+    assert looks[:3] == [(1, ["before"])] * 3
+    assert stage.service.asked() == ["before", "after"]
+    assert ticks == [("ClockReached", SCHEDULED + DAY), ("ClockReached", SCHEDULED + 3 * DAY)]
+    assert stage.journal.tally("probe").attempts >= 2
+    assert stage.journal.tally("probe").failed == 0
+    assert progress.held_s > 0
+
+
+def test_probes_are_marked_as_such_and_count_as_no_question(stage: Stage) -> None:
+    looks = iter([False, False, True])
+    stage.settled = lambda: next(looks)
+    progress = stage.play(flights_of("a"), SCHEDULED)
+    probes = [said for path, said, _ in stage.service.sent if said.get("purpose") == "probe"]
+
+    assert probes
+    assert all(said["items"][0]["flight_id"] == "a" for said in probes)
+    assert progress.questions == 1
+    assert stage.journal.ids("predict") == ["of-a"]
+
+
+def test_a_tick_waits_until_the_service_serves_the_champion_of_the_ledger(stage: Stage) -> None:
+    answers = iter([False, False, True])
+    stage.agreed = lambda body: next(answers)
+
+    assert stage.play(flights_of("a"), SCHEDULED).at == SCHEDULED
+    assert next(answers, "all were asked for") == "all were asked for"
+
+
+def test_a_dead_watcher_ends_the_wait_with_its_error(stage: Stage) -> None:
+    def look() -> None:
+        raise ServiceNotReady("The watcher is dead.", "see its log.")
+
+    stage.settled, stage.on_wait = lambda: False, look
+    with pytest.raises(ServiceNotReady, match="watcher is dead"):
+        stage.play(flights_of("a"), SCHEDULED)
+    assert stage.journal.cursor() == SCHEDULED  # what was asked is written down, and its tick is told
+    assert stage.bus.head(CONTROL) == 1
+
+
+@pytest.mark.parametrize(("settled", "who"), [(False, "watcher"), (True, "service")])
+def test_a_platform_that_does_not_settle_in_time_is_named(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, settled: bool, who: str
+) -> None:
+    monkeypatch.setattr(driver_module, "SETTLE_TIMEOUT_S", 0.0)
+    stage.settled, stage.agreed = lambda: settled, lambda body: False
+
+    with pytest.raises(ServiceNotReady, match=who):
+        stage.play(flights_of("a"), SCHEDULED)
+
+
+def test_a_failed_question_is_recorded_and_its_outcome_has_nobody_to_go_to(stage: Stage) -> None:
+    stage.service.status = 503
+    progress = stage.play(flights_of("a", "b"), SCHEDULED + 4 * DAY)
+
+    assert stage.service.told() == []
+    assert len(stage.service.asked()) == 2  # each once: nothing is tried again
+    assert progress.failed >= 2
+    assert stage.journal.tally("predict").failed == 2
+    assert stage.journal.failures(1)[0][2:] == (503, "no")
+
+
+@pytest.mark.parametrize("body", [b"not json", b"{}", b'{"items":[{}]}'])
+def test_an_answer_that_cannot_be_read_stops_the_replay(stage: Stage, body: bytes) -> None:
+    """It would be an answer without an id: unnoticed, its outcome would be lost."""
+    stage.service.body = body
+
+    with pytest.raises((ValueError, KeyError)):
+        stage.play(flights_of("a", "b"), SCHEDULED + DAY)
+
+
+def test_an_outcome_waits_for_the_answer_that_is_still_under_way(stage: Stage) -> None:
+    class Slow(Service):
+        async def post(self, path: str, body: bytes) -> Answer:
+            if path == "/v1/predict":
+                await asyncio.sleep(0.02)
+            return await super().post(path, body)
+
+    stage.service = Slow(stage.bus)
+    landed = NOON + MINUTE
+    year = a_year([a_flight("a", departed_at=NOON, departure_delay_min=0.0, arrived_at=landed, arrival_delay_min=-5.0)])
+    stage.play(year, SCHEDULED + 4 * DAY)
+
+    assert {item["prediction_id"] for item in stage.service.told()} == {"of-a"}
+
+
+def test_a_second_replay_tells_the_outcomes_of_what_the_first_has_asked(stage: Stage) -> None:
+    year = flights_of("a")
+    stage.play(year, SCHEDULED)
+    assert stage.service.told() == []
+    stage.play(year, SCHEDULED + 4 * DAY, after=SCHEDULED)
+
+    assert stage.service.asked() == ["a"]
+    assert {item["prediction_id"] for item in stage.service.told()} == {"of-a"}
+
+
+def test_who_was_answered_before_an_interruption_is_not_asked_again(stage: Stage) -> None:
+    driver = stage.driver(answered={"a": ("of-a-then", NOON)})
+    asyncio.run(driver.play(Timeline(flights_of("a", "b"), seed=1), SCHEDULED - DAY, [SCHEDULED + 4 * DAY]))
+
+    assert stage.service.asked() == ["b"]
+    assert {item["prediction_id"] for item in stage.service.told()} == {"of-a-then", "of-b"}
+
+
+def test_a_stopped_replay_finishes_what_is_under_way_and_stays_behind_its_last_tick(stage: Stage) -> None:
+    driver = stage.driver()
+
+    class Stopping(Timeline):
+        def steps(self, after: datetime, until: datetime, **how: Any) -> Iterator[Step]:
+            for step in super().steps(after, until, **how):
+                yield step
+                if step.questions:
+                    driver.stop()
+
+    asyncio.run(driver.play(Stopping(flights_of("a", "b"), seed=1), SCHEDULED - DAY, [SCHEDULED, SCHEDULED + DAY]))
+
+    assert driver.stopped
+    assert stage.journal.ids("predict") == ["of-a"]
+    assert stage.journal.cursor() is None
+    assert stage.journal.unfinished()
+    assert stage.bus.head(CONTROL) == 0
+
+
+def test_two_replays_of_the_same_time_publish_each_fact_and_tick_once(stage: Stage) -> None:
+    for _ in range(2):
+        stage.play(flights_of("a", "b"), SCHEDULED + DAY)
+    ids = [delivery.message.id for topic in (OBSERVATIONS, CONTROL) for delivery in stage.bus.read(topic, 0)]
+
+    assert len(ids) == len(set(ids)) == 6
+
+
+# --- Faults that are on -----------------------------------------------------------------------------------------------------------
+
+
+def names(faults: Sequence[Any]) -> list[str]:
+    return [one.name for one in faults]
+
+
+def test_a_fault_is_on_until_it_is_cleared_and_its_past_stays(tmp_path: Path) -> None:
+    Faults(tmp_path).start("concept-shift", MONDAY)
+    Faults(tmp_path).start("concept-shift", MONDAY + DAY)
+    Faults(tmp_path).start("null-burst", MONDAY + DAY)
+
+    assert Faults(tmp_path).clear("concept-shift", at=MONDAY + WEEK) == ["concept-shift"]
+    assert names(Faults(tmp_path).active()) == ["null-burst"]
+    assert [(one.name, one.since, one.until) for one in Faults(tmp_path).all()] == [
+        ("concept-shift", MONDAY, MONDAY + WEEK),
+        ("null-burst", MONDAY + DAY, None),
+    ]
+
+
+def test_a_fault_that_nobody_knows_is_refused_with_the_near_miss(tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="concept-shift"):
+        Faults(tmp_path).start("concept-shfit", MONDAY)
+    assert Faults(tmp_path).all() == []
+
+
+def test_a_fault_that_is_cleared_before_it_began_never_was(tmp_path: Path) -> None:
+    Faults(tmp_path).start("unit-change", MONDAY + DAY)
+
+    assert Faults(tmp_path).clear(at=MONDAY) == ["unit-change"]
+    assert Faults(tmp_path).all() == []
