@@ -228,9 +228,10 @@ def serve(
         table["asked_at"].dt.tz_localize(None).to_numpy(dtype="datetime64[us]"),
     )
     probabilities = probabilities_of(scorer_of(lab, number), asked)
-    frames = [_answers(lab, number, table.iloc[at : at + 20], probabilities[at : at + 20]) for at in range(0, len(table), 20)]
+    digest = lab.ledger.version(number).scorer_sha256
+    frames = [_answers(number, digest, table.iloc[at : at + 60], probabilities[at : at + 60]) for at in range(0, len(table), 60)]
     known = table[table["hours_late"].notna()]
-    frames += [_outcomes(known.iloc[at : at + 20]) for at in range(0, len(known), 20)]
+    frames += [_outcomes(known.iloc[at : at + 60]) for at in range(0, len(known), 60)]
     if shuffle is not None:
         frames = [frames[at] for at in np.random.default_rng(shuffle).permutation(len(frames))]
     if twice:
@@ -241,13 +242,13 @@ def serve(
     log.close()
 
 
-def _answers(lab: Lab, number: int, rows: pd.DataFrame, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+def _answers(number: int, digest: str, rows: pd.DataFrame, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     return {
         "kind": "predictions",
         "request_id": f"request-{rows['parcel_id'].iloc[0]}",
         "model": MODEL,
         "model_version": number,
-        "scorer_sha256": lab.ledger.version(number).scorer_sha256,
+        "scorer_sha256": digest,
         "assignment": 1,
         "variant": "champion",
         "purpose": "live",

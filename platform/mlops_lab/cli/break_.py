@@ -69,9 +69,9 @@ def _watch_it(output: Output, lab: "Lab", fault: "Fault", weeks: int) -> bool:
     met = _fell(happened, fault)
     trained = [line.subject for line in happened if line.what == "version"]
     if met:
-        output.say(f"After {len(played)} weeks: '{fault.ends_in}', as promised. {fault.promise}")
+        output.say(f"After {_weeks(len(played))}: '{fault.ends_in}', as promised. {fault.promise}")
     else:
-        output.say(f"In {len(played)} weeks no week ended in '{fault.ends_in}'. Next: `lab watch` shows why; `lab replay` goes on.")
+        output.say(f"In {_weeks(len(played))} no week ended in '{fault.ends_in}'. Next: `lab watch` shows why; `lab replay` goes on.")
     output.say(f"Trained: {', '.join(trained) or 'nothing'}. " + _champions(before.version, after.version))
     output.say(f"The fault stays on. Next: `lab break --clear {fault.name}` ends it.")
     output.result(
@@ -79,6 +79,10 @@ def _watch_it(output: Output, lab: "Lab", fault: "Fault", weeks: int) -> bool:
         | {"champion_before": before.version, "champion_after": after.version}
     )
     return met
+
+
+def _weeks(count: int) -> str:
+    return "1 week" if count == 1 else f"{count} weeks"
 
 
 def _champions(before: int | None, after: int | None) -> str:

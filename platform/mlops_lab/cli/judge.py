@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 
 from mlops_lab.cli.judged import show_judgement
-from mlops_lab.cli.opened import MOMENT, open_lab, present, shown
+from mlops_lab.cli.opened import MOMENT, open_lab, present, shown, take_in_logs
 from mlops_lab.cli.output import Output
 from mlops_lab.errors import UsageError
 
@@ -33,6 +33,7 @@ def command(output: Output, version: int, at: datetime | None) -> None:
         raise UsageError(
             f"Version {version} is the champion; it would be compared with itself.", "judge another version: `lab history` lists them."
         )
+    take_in_logs(lab)
     judgement = judge_version(challenger, at, lab)
     against = f"against version {champion}" if champion else "on its own, since nothing serves yet"
     output.say(f"Version {version} {against}, as of {shown(at)}.")

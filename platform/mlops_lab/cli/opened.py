@@ -72,6 +72,15 @@ def runs(lab: "Lab", name: str) -> bool:
     return any(status.name == name and status.pid for status in Supervisor(lab.home).status())
 
 
+def take_in_logs(lab: "Lab") -> None:
+    """Bring the replicas' prediction logs into the tables, which the watcher does by itself while it runs."""
+    from mlops_lab.bootstrap.services import WATCHER
+    from mlops_lab.pipelines.ship import ship
+
+    if not runs(lab, WATCHER):
+        ship(lab)
+
+
 def reached(lab: "Lab") -> datetime | None:
     """The event time that production has come to: the newest closing of a week that was played or decided; None before the first."""
     from mlops_lab.clock import from_iso

@@ -19,7 +19,7 @@ LOOK_EVERY_S = 0.5
 
 
 @click.command
-@click.option("--weeks", type=click.IntRange(min=1), default=4, show_default=True, help="Weeks of event time to play.")
+@click.option("--weeks", type=click.IntRange(min=1), default=1, show_default=True, help="Weeks of event time to play.")
 @click.option(
     "--minute-s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Seconds per minute of event time; 0 is as fast as it goes."
 )

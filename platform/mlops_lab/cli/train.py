@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlops_lab.cli.judged import show_judgement, show_metrics
-from mlops_lab.cli.opened import MOMENT, open_lab, present, runs, shown
+from mlops_lab.cli.opened import MOMENT, open_lab, present, runs, shown, take_in_logs
 from mlops_lab.cli.output import Output
 from mlops_lab.errors import UsageError
 
@@ -92,6 +92,7 @@ def _carry_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
     from mlops_lab.pipelines.on_prefect import run_training_flow  # reads the environment when it is imported
     from mlops_lab.pipelines.promote import project_alias
 
+    take_in_logs(lab)
     judgement, version = run_training_flow(order, lab)
     # Both at the end: an order that was begun and never ended would hold back every retraining, and this process may be killed.
     said = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}

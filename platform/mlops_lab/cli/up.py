@@ -15,5 +15,19 @@ def command(output: Output) -> None:
     What already runs is left alone, so it does no harm to say it twice. The services keep running when this command ends:
     `lab down` stops them.
     """
+    from mlops_lab.bootstrap import Lab
+    from mlops_lab.bootstrap.founding import found
+    from mlops_lab.registry.version import Role
+    from mlops_lab.settings import load_settings
+
+    lab = Lab(load_settings())
+    found(lab)
     supervisor, services = supervised()
     show(output, supervisor.up(services, output.say))
+    if lab.ledger.current(Role.CHAMPION) is None:
+        output.say("")
+        output.say("No model serves in this home yet. Next: `lab ingest 2013-01` (then 02, 03), `lab train`, `lab promote 1 --as approver`,")
+        output.say("`lab replay`; or `lab down` and `make demo` for the whole loop in one go.")
+    else:
+        output.say("")
+        output.say("Next: `lab replay` lets a week go by, `lab break concept-shift` closes a runway, `lab down` stops everything.")

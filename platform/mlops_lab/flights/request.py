@@ -58,6 +58,40 @@ def is_late(said: Mapping[str, Any]) -> bool:
     return bool(said["arrival_delay_min"] > LATE_AFTER_MIN)
 
 
+ITEM_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["flight_id", "scheduled_departure", "carrier", "origin", "destination"],
+    "properties": {
+        "flight_id": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Yours; comes back in nothing but the log."},
+        "scheduled_departure": {"type": "string", "format": "date-time", "description": "With an offset. Facts up to one hour before it are used."},
+        "carrier": {"type": "string", "minLength": 2, "maxLength": 2, "description": "IATA code; an unknown one is answered as unknown."},
+        "tail_number": {"type": ["string", "null"], "maxLength": 10, "description": "The aircraft; null where it is not assigned yet."},
+        "origin": {"type": "string", "minLength": 3, "maxLength": 3},
+        "destination": {"type": "string", "minLength": 3, "maxLength": 3},
+        "distance_miles": {"type": ["number", "null"], "minimum": 10, "maximum": 12000},
+    },
+    "example": {
+        "flight_id": "UA1545",
+        "scheduled_departure": "2013-07-01T13:30:00Z",
+        "carrier": "UA",
+        "tail_number": "N14228",
+        "origin": "EWR",
+        "destination": "IAH",
+        "distance_miles": 1400,
+    },
+}
+"""What `ask` takes, for the documentation page."""
+
+OUTCOME_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["arrival_delay_min"],
+    "properties": {"arrival_delay_min": {"type": "integer", "minimum": -1440, "maximum": 4320, "description": "Negative when early."}},
+    "example": {"arrival_delay_min": 27},
+}
+"""What `outcome` takes, for the documentation page."""
+
 _KNOWN = frozenset(FIELDS)
 
 

@@ -80,7 +80,7 @@ def _story(summary: Record) -> str:
     better = sum(one["kind"] == "promotion" and one["version"] in retrained for one in summary["assignments"])
     back = sum(one["kind"] == "rollback" for one in summary["assignments"])
     return (
-        f"{plural(len(decided), 'week')} of real flights, replayed as live traffic. Inputs moved in {moved} of them; "
+        f"{plural(len(decided), 'week')} of real flights, replayed as live traffic. The inputs moved in {moved} of them; "
         f"only lost skill retrains, and skill was lost {plural(lost, 'time')}. {plural(better, 'retrained model')} earned the traffic, "
         f"{plural(len(challengers(summary)), 'challenger')} {'was' if len(challengers(summary)) == 1 else 'were'} refused, "
         f"{plural(back, 'champion')} {'was' if back == 1 else 'were'} rolled back."
@@ -109,7 +109,11 @@ def _tile(name: str, value: str, note: str) -> Markup:
 
 def _year(summary: Record) -> Markup:
     lost = [d["window"] for d in summary["decisions"] if d["outcome"] == "retrain"]
-    told = f"The inputs drift all year. A model is trained only where skill was lost: {', '.join(lost) or 'never this year'}."
+    moved = sum(bool(d["drifted"]) for d in summary["decisions"])
+    told = (
+        f"Inputs moved in {moved} of {plural(len(summary['decisions']), 'week')}. "
+        f"Retraining is ordered only where skill was lost: {', '.join(lost) or 'never this year'}."
+    )
     chart = charts.year(summary) or element("p", "No week was decided.")
     return _section("year", "The year in production", told, element("figure", chart, element("figcaption", UNEXPLAINED)))
 

@@ -72,6 +72,8 @@ def refusals(summary: Record) -> Markup:
     for one in summary["refused"]:
         reasons = _reasons(one["why"])
         why = element("ul", *[element("li", reason) for reason in reasons]) if len(reasons) > 1 else one["why"]
+        if one.get("kind") == "challenger":
+            why = stack(small("What was asked and did not hold:"), why)
         rows.append([day(one["at"]), badge(one.get("kind", "refused"), "bad"), element("b", one["what"]), why])
     return table("What was refused", ["Day", "Kind", "What", "Why"], rows, "refused")
 
@@ -82,7 +84,7 @@ def _reasons(why: str) -> list[str]:
 
 def decisions(summary: Record) -> Markup:
     """One row per week."""
-    head = ["Week", "Decision", "Champion", "ROC AUC", "Unexplained loss", "Moved", "Labels", "Why"]
+    head = ["Week", "Decision", "Champion", "ROC AUC (never retrained)", "Unexplained loss", "Inputs moved", "Labels", "Why"]
     decided = weeks(summary)
     kinds = [f"{week.decision['outcome']}{' counts' if week.decision['counts'] else ''}" for week in decided]
     return table("One decision per week", head, [_decision(week) for week in decided], "decisions", kinds)
@@ -97,7 +99,7 @@ def _decision(week: Week) -> list[Child]:
         stack(element("b", d["window"]), small(f"from {day(week.window.start, year=False)}")),
         badge(outcome(d["outcome"]), d["outcome"]),
         _name(d["champion"]),
-        decimal(d["auc"]),
+        stack(decimal(week.served), small(f"({decimal(week.never)})")),
         loss,
         inputs,
         stack(count(d["labels"]), small(share(d["coverage"]))),
