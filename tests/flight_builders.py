@@ -61,7 +61,9 @@ def observed(at: datetime, temperature_f: float, **changes: Any) -> dict[str, An
     return usual | changes
 
 
-def a_year(flights: Sequence[Mapping[str, Any]], weather: Sequence[Mapping[str, Any]] = (), aircraft: Sequence[tuple[Any, ...]] = ()) -> Year:
+def a_year(
+    flights: Sequence[Mapping[str, Any]], weather: Sequence[Mapping[str, Any]] = (), aircraft: Sequence[tuple[Any, ...]] = ()
+) -> Year:
     """Rows as the tables that the source gives."""
     return Year(
         _frame(flights, FLIGHTS.names, ("scheduled_departure", "departed_at", "arrived_at")),

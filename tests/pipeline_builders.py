@@ -33,7 +33,7 @@ from mlops_lab.pipelines.train import gather, make, probabilities_of, register, 
 from mlops_lab.registry.candidate import Candidate
 from mlops_lab.registry.catalog import Registered
 from mlops_lab.registry.in_memory import InMemoryCatalog
-from mlops_lab.registry.judge import Judgement, JudgeLimits
+from mlops_lab.registry.judge import JudgeLimits, Judgement
 from mlops_lab.registry.version import ModelVersion
 from mlops_lab.retraining.policy import Policy
 from mlops_lab.serving.prediction_log import PredictionLog

@@ -1,7 +1,8 @@
 """Every error a reader can act on. Each says what happened and what to do next.
 
 LabError
-├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData, FeaturesWrong
+├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData,
+│                      FeaturesWrong
 ├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
 ├── ServiceError       BusUnreachable, RegistryUnreachable, StoreUnreachable, LogUnwritable, PortInUse, ServiceNotReady
@@ -182,7 +183,8 @@ class LogDamaged(EvidenceError):
 
     @classmethod
     def at(cls, where: str, offset: int, why: str) -> Self:
-        return cls(f"The prediction log {where} is damaged at byte {offset}: {why}.", "check the disk; restore that file from a copy, what follows is unread.")
+        what = f"The prediction log {where} is damaged at byte {offset}: {why}."
+        return cls(what, "check the disk; restore that file from a copy, what follows is unread.")
 
 
 class ServiceError(LabError):
@@ -220,7 +222,8 @@ class LogUnwritable(ServiceError):
 
     @classmethod
     def at(cls, where: str, why: str) -> Self:
-        return cls(f"The prediction log in {where} cannot be written: {why}.", "free disk space or repair permissions; answers resume by themselves.")
+        what = f"The prediction log in {where} cannot be written: {why}."
+        return cls(what, "free disk space or repair permissions; answers resume by themselves.")
 
 
 class PortInUse(ServiceError):

@@ -1,4 +1,4 @@
-"""All settings of the platform: each has a default that works on one machine, a unit in its name or description, and an environment variable.
+"""All settings of the platform: each has a default that works on one machine, a unit in its name or description, and a variable.
 
 `LAB_SERVICE__PORT=8101` sets `service.port`. Only `bootstrap` and `cli` read settings; everything else takes arguments.
 """
@@ -28,7 +28,9 @@ class ServiceSettings(Section):
     host: Literal["127.0.0.1", "localhost"] = Field("127.0.0.1", description="Address it listens on; this machine only.")
     port: int = Field(8100, ge=1024, le=65535, description="TCP port of the inference service.")
     replica: str = Field("replica-1", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this replica: its log and its cache.")
-    durability: Literal["process", "machine"] = Field("process", description="What an answered prediction survives: a killed process, or a power cut.")
+    durability: Literal["process", "machine"] = Field(
+        "process", description="What an answered prediction survives: a killed process, or a power cut."
+    )
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
 
 
@@ -42,7 +44,9 @@ class ConsoleSettings(Section):
 class JudgeSettings(Section):
     """What a challenger has to show."""
 
-    weeks: int = Field(2, ge=1, le=8, description="Closed weeks on which champion and challenger are compared; neither was trained on them.")
+    weeks: int = Field(
+        2, ge=1, le=8, description="Closed weeks on which champion and challenger are compared; neither was trained on them."
+    )
     auc_tolerance: float = Field(0.005, ge=0, le=1, description="ROC AUC a challenger may lose, 0 to 1.")
     slice_tolerance: float = Field(0.01, ge=0, le=1, description="Brier score a large slice may lose, 0 to 1.")
     calibration_limit: float = Field(0.1, gt=0, le=1, description="Largest expected calibration error of a challenger, 0 to 1.")
@@ -56,14 +60,16 @@ class PolicySettings(Section):
     n: int = Field(4, ge=1, le=26, description="... among the last so many weeks ask for a retraining.")
     cooldown_days: int = Field(21, ge=0, description="Days of event time between two retrainings.")
     min_labels: int = Field(1500, ge=1, description="Labels below which a week decides nothing.")
-    min_coverage: float = Field(0.8, ge=0, le=1, description="Share of answered questions whose label must have arrived.")
-    orders_per_day: int = Field(1, ge=0, description="Retrainings per day of event time.")
+    min_coverage: float = Field(0.8, gt=0, le=1, description="Share of answered questions whose label must have arrived.")
+    orders_per_day: int = Field(1, ge=1, description="Retrainings per day of event time.")
 
 
 class Settings(BaseSettings):
     """The whole list."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+    )
 
     home: Path = Field(Path("runs/demo"), description="Folder that holds all state of the embedded platform.")
     data: Path = Field(Path("data/nycflights13"), description="Folder of the flight data.")

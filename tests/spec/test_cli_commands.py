@@ -1,5 +1,6 @@
 """Each command of the loop, called as a person calls it, on a small home: what it does, what it says, and with which code it leaves."""
 
+import io
 import json
 import os
 import sqlite3
@@ -18,10 +19,11 @@ from mlops_lab.cli.main import run
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.data.snapshot import Batch
 from mlops_lab.monitoring.window import Window
+from mlops_lab.pipelines.ship import ship
 from mlops_lab.registry.version import Role
 from mlops_lab.replay.journal import Journal
 from mlops_lab.replay.session import JOURNAL
-from pipeline_builders import SmallLab, copied, established, parcels, serve, training_flow, week
+from pipeline_builders import SmallLab, a_training, copied, established, parcels, serve, training_flow, week
 
 AT = week(7).start
 """Event time of the home's first promotion."""
@@ -29,12 +31,16 @@ AT = week(7).start
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> SmallLab:
-    """Six weeks of history and a champion; then the world turned round, and four weeks of answers are closed and not decided."""
+    """Six weeks of history and a champion; then the world turned round, and four weeks of answers are closed and not decided.
+    Somebody trained version 2, which the judge was for."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlops_lab.pipelines.train.MIN_ROWS", 500)
         lab = established(tmp_path_factory.mktemp("cli") / "home")
-    for number in range(7, 11):
-        serve(lab, week(number), turned=True)
+        for number in range(7, 11):
+            serve(lab, week(number), turned=True)
+        ship(lab)
+        judgement, _ = training_flow(a_training(week(10).closes_at, "turned"), lab)
+    assert judgement.outcome == "promote", judgement.because
     journal = Journal(lab.home / JOURNAL)
     journal.flush(cursor=week(10).closes_at)
     journal.close()
@@ -182,13 +188,13 @@ def test_the_same_order_trains_once(lab: SmallLab, said: Said, capsys: pytest.Ca
     first = said("train", "--origin", "New routes")
     again = said("train", "--origin", "new routes!")
 
-    assert (first["version"], first["new"], first["order"]) == (2, True, f"train-new-routes-{week(10).closes_at:%Y-%m-%dT%H%M%S}Z")
-    assert (again["version"], again["new"]) == (2, False)
+    assert (first["version"], first["new"], first["order"]) == (3, True, f"train-new-routes-{week(10).closes_at:%Y-%m-%dT%H%M%S}Z")
+    assert (again["version"], again["new"]) == (3, False)
     assert first["metrics"]["roc_auc_low"] <= first["metrics"]["roc_auc"] <= first["metrics"]["roc_auc_high"]
     assert [fact.subject for fact in lab.ledger.facts("order_done")] == [first["order"]]
     person = told(capsys, "train", "--origin", "New routes")
     assert "nothing was trained" in person
-    assert "Judgement of version 2" in person
+    assert "Judgement of version 3" in person
 
 
 def test_event_time_of_a_training_is_that_of_production_or_of_the_history(lab: SmallLab, said: Said) -> None:
@@ -201,7 +207,7 @@ def test_event_time_of_a_training_is_that_of_production_or_of_the_history(lab: S
 @pytest.mark.parametrize("words", ["retrain", "Drill", " - "])
 def test_an_origin_that_the_platform_gives_itself_is_refused(words: str, lab: SmallLab, capsys: pytest.CaptureFixture[str]) -> None:
     assert "use a few words of your own" in told(capsys, "train", "--origin", words, code=2)
-    assert len(lab.ledger.versions()) == 1
+    assert len(lab.ledger.versions()) == 2
 
 
 def test_a_training_that_fails_holds_back_no_retraining(lab: SmallLab, said: Said) -> None:
@@ -212,12 +218,11 @@ def test_a_training_that_fails_holds_back_no_retraining(lab: SmallLab, said: Sai
 
 def test_the_champion_is_not_judged_against_itself(lab: SmallLab, said: Said) -> None:
     assert "compared with itself" in said("judge", "1", code=2)["error"]["what"]
-    assert "choose one of: 1" in said("judge", "9", code=30)["error"]["next"]
+    assert "choose one of: 1, 2" in said("judge", "9", code=30)["error"]["next"]
     assert lab.ledger.state(1) == "serving"
 
 
 def test_a_judgement_can_be_made_anew(lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str]) -> None:
-    said("train")
     found = said("judge", "2")
 
     assert (found["champion"], found["outcome"]) == (1, "promote")
@@ -228,7 +233,6 @@ def test_a_judgement_can_be_made_anew(lab: SmallLab, said: Said, capsys: pytest.
 def test_somebody_else_says_yes_then_it_takes_the_traffic_and_can_give_it_back(
     lab: SmallLab, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said("train")
     for who in ("trainer", "operator"):
         assert "not approver" in said("promote", "2", "--as", who, code=30)["error"]["what"]
     assert "There is no token of 'nobody'" in said("promote", "2", "--as", "nobody", code=2)["error"]["what"]
@@ -249,11 +253,10 @@ def test_an_approver_may_not_approve_what_they_ordered(lab: SmallLab, said: Said
     monkeypatch.setattr("mlops_lab.bootstrap.identities.TRAINER", "approver")
     said("train")
 
-    assert "may not approve it" in said("promote", "2", "--as", "approver", code=30)["error"]["what"]
+    assert "may not approve it" in said("promote", "3", "--as", "approver", code=30)["error"]["what"]
 
 
 def test_a_token_of_the_environment_counts_and_has_to_fit_the_name(lab: SmallLab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    said("train")
     token = (lab.keys / "approver.token").read_text().strip()
     monkeypatch.setattr(lab, "settings", lab.settings.model_copy(update={"token": token}))
 
@@ -262,7 +265,6 @@ def test_a_token_of_the_environment_counts_and_has_to_fit_the_name(lab: SmallLab
 
 
 def test_an_override_needs_an_operator_and_a_reason_and_passes_the_bar(lab: SmallLab, said: Said) -> None:
-    said("train")
     said("promote", "2")
     said("rollback", "--why", "a complaint")
 
@@ -274,7 +276,6 @@ def test_an_override_needs_an_operator_and_a_reason_and_passes_the_bar(lab: Smal
 
 
 def test_who_loses_the_race_is_told_the_winner(lab: SmallLab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    said("train")
     assign = lab.ledger.assign
 
     def after_a_rival(role: Role, version: int | None, **how: Any) -> Any:
@@ -307,7 +308,6 @@ def test_a_week_that_is_not_decided_or_is_none_is_said(lab: SmallLab, said: Said
 
 
 def test_history_tells_what_served_when(lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str]) -> None:
-    said("train")
     said("promote", "2")
 
     assert said("history", "--at", "2013-03-01")["served"]["version"] == 1
@@ -323,8 +323,8 @@ def test_history_tells_everything_in_order(lab: SmallLab, said: Said, capsys: py
     timeline = said("history")["timeline"]
     whats = [line["what"] for line in timeline]  # all of the same wall time here, so the kinds stand together
 
-    assert whats[:10] == ["batch accepted"] * 6 + ["judged: promote", "approved", "week watch", "week retrain"]
-    assert whats[-2:] == ["version", "new champion"]
+    assert whats[:10] == ["batch accepted"] * 6 + ["judged: promote", "approved", "judged: promote", "week watch"]
+    assert whats[-3:] == ["version", "version", "new champion"]
     assert "2013-02-25 12:00Z week retrain 2013-W08 platform" in told(capsys, "history")
 
 
@@ -450,6 +450,16 @@ def test_a_replay_tells_each_week_and_its_decision(
         ["week watch"],
     ]
     assert "week ok 2013-W13: so" in told(capsys, "replay", "--weeks", "1")
+
+
+def test_step_by_step_waits_before_each_week(
+    staged: Callable[[list[list[str]]], Stage], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = staged([["ok"], ["ok"]])
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+
+    assert "Enter plays 2013-W11" in told(capsys, "replay", "--weeks", "2", "--step", code=130)
+    assert stage.played == 1  # nobody pressed Enter a second time
 
 
 @pytest.mark.parametrize(

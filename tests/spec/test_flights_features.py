@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from flight_builders import (
     MOMENT,
     NAMES,
@@ -26,9 +29,6 @@ from flight_builders import (
     same,
     span,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from mlops_lab.events import Message
 from mlops_lab.features import Value
 from mlops_lab.flights import online as online_module
@@ -64,6 +64,12 @@ def two_days(year: Year) -> Year:
     return span(year, datetime(2013, 6, 27, 12, tzinfo=UTC), datetime(2013, 6, 29, 18, tzinfo=UTC))
 
 
+@pytest.fixture(scope="module")
+def known(two_days: Year) -> dict[str, tuple[Value, ...]]:
+    """The features of those flights in the world as it was."""
+    return answers_offline(two_days, list(two_days.flights["flight_id"]))
+
+
 def another_future(year: Year, since: datetime, seed: int) -> Year:
     """The same world up to a moment, and another one from one second later: other delays, other weather, more flights."""
     chance = np.random.default_rng(seed)
@@ -89,17 +95,18 @@ def another_future(year: Year, since: datetime, seed: int) -> Year:
 
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(cut=st.integers(0, 1500), seed=st.integers(0, 2**32 - 1))
-def test_no_fact_behind_the_prediction_moment_changes_a_feature(two_days: Year, cut: int, seed: int) -> None:
+def test_no_fact_behind_the_prediction_moment_changes_a_feature(
+    two_days: Year, known: dict[str, tuple[Value, ...]], cut: int, seed: int
+) -> None:
     """Not a flight's own departure, not one second's worth of anybody else's, not the weather of the same minute."""
     moments = two_days.flights["scheduled_departure"] - HOUR
     since = moments.iloc[len(moments) // 5 + cut % (len(moments) // 2)].to_pydatetime()
     asked = list(two_days.flights["flight_id"][(moments <= since) & (moments > since - HOUR)])
     changed = another_future(two_days, since, seed)
 
-    for engine in (answers_offline, lambda world, names: answers_online(online(world), world, names)):
-        before, after = engine(two_days, asked), engine(changed, asked)
-        assert asked
-        assert [name for name in asked if not same(before[name], after[name])] == []
+    assert asked
+    for found in (answers_offline(changed, asked), answers_online(online(changed), changed, asked)):
+        assert [name for name in asked if not same(known[name], found[name])] == []
 
 
 def test_a_fact_at_the_prediction_moment_is_known_and_one_second_later_is_not(read: Read) -> None:
@@ -170,10 +177,7 @@ def test_events_give_the_features_that_the_tables_give(
 
     assert found.keys() == expected.keys()
     wrong = Counter(
-        feature
-        for name, values in expected.items()
-        for feature, a, b in zip(NAMES, values, found[name], strict=True)
-        if not same([a], [b])
+        feature for name, values in expected.items() for feature, a, b in zip(NAMES, values, found[name], strict=True) if not same([a], [b])
     )
     assert wrong == {}
 
@@ -186,11 +190,11 @@ def _json(item: bytes) -> dict[str, Any]:
 
 
 def test_forgetting_what_is_older_than_a_day_and_a_half_changes_no_answer(eleven_days: Year, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the state of a week is not much larger than that of two days."""
+    """And the state stops growing."""
 
     def played() -> tuple[list[tuple[Value, ...]], int]:
         state, answers = FlightState(), []
-        for step in Timeline(eleven_days, seed=7).steps(datetime(2013, 3, 4, tzinfo=UTC), datetime(2013, 3, 9, tzinfo=UTC)):
+        for step in Timeline(eleven_days, seed=7).steps(datetime(2013, 3, 4, tzinfo=UTC), datetime(2013, 3, 8, tzinfo=UTC)):
             state.apply(step.facts)
             answers += [state.read(ask(_json(item))).values for _, item in step.questions]
         return answers, sum(len(recent._facts) for recent in state._by_origin.values())
@@ -200,7 +204,7 @@ def test_forgetting_what_is_older_than_a_day_and_a_half_changes_no_answer(eleven
     complete, many = played()
 
     assert forgetful == complete
-    assert few < many * 0.75
+    assert few < many * 0.8
 
 
 # --- Windows and what is unknown --------------------------------------------------------------------------------------------------

@@ -106,8 +106,8 @@ def test_every_flight_and_observation_of_the_52_weeks_is_in_one_batch(year: Year
     flights, weather = year.flights, year.weather
 
     assert len(batches) == 52
-    assert sum(batch.rows["flights"] for batch in batches) == ((flights["scheduled_departure"] >= first) & (flights["scheduled_departure"] < last)).sum()
-    assert sum(batch.rows["weather"] for batch in batches) == ((weather["observed_at"] >= first) & (weather["observed_at"] < last)).sum()
+    for table, moments in (("flights", flights["scheduled_departure"]), ("weather", weather["observed_at"])):
+        assert sum(batch.rows[table] for batch in batches) == ((moments >= first) & (moments < last)).sum()
     for batch, week in zip(batches, weeks(FIRST_WEEK, LAST_WEEK), strict=True):
         for table, moment in (("flights", "scheduled_departure"), ("weather", "observed_at")):
             assert batch.tables[table][moment].between(week.start, week.end, inclusive="left").all()
@@ -160,8 +160,10 @@ def test_weekdays_and_delays_stay_when_a_year_is_played_again(year: Year) -> Non
     played = before.assign(scheduled_departure=before["scheduled_departure"] + pd.Timedelta(weeks=52))
     played = played[played["scheduled_departure"] > before["scheduled_departure"].iloc[-1]]
 
+    weekdays = (played["scheduled_departure"] - pd.Timedelta(weeks=52)).dt.weekday
+
     assert (again["scheduled_departure"].to_numpy() == played["scheduled_departure"].to_numpy()).all()
-    assert (again["scheduled_departure"].dt.weekday.to_numpy() == (played["scheduled_departure"] - pd.Timedelta(weeks=52)).dt.weekday.to_numpy()).all()
+    assert (again["scheduled_departure"].dt.weekday.to_numpy() == weekdays.to_numpy()).all()
     pd.testing.assert_series_equal(again["arrival_delay_min"].reset_index(drop=True), played["arrival_delay_min"].reset_index(drop=True))
 
 
@@ -408,7 +410,9 @@ def test_an_archive_without_a_table_is_refused_and_what_was_there_stays(
         (b"{}", "could not be downloaded"),
     ],
 )
-def test_an_index_that_does_not_deliver_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch, answer: object, said: str, tmp_path: Path) -> None:
+def test_an_index_that_does_not_deliver_is_told_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, answer: object, said: str, tmp_path: Path
+) -> None:
     def urlopen(*_: object, **__: object) -> io.BytesIO:
         if isinstance(answer, bytes):
             return io.BytesIO(answer)

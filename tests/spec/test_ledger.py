@@ -472,7 +472,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_is_half(ledger
             "INSERT INTO assignment SELECT 3, model, role, 2, 1, 2, weight, at, recorded_at, by, why, kind FROM assignment WHERE id = 2",
             "assignment/3 is in the database, but no audit entry recorded it.",
         ),
-        ("UPDATE fact SET body = '{\"outcome\":\"keep\"}' WHERE id = 1", "fact/1 does not have the content that was recorded."),
+        ('UPDATE fact SET body = \'{"outcome":"keep"}\' WHERE id = 1', "fact/1 does not have the content that was recorded."),
         ("DELETE FROM fact WHERE id = 2", "fact/2 was recorded, but is not in the database any more."),
         (
             "UPDATE model_version SET scorer_sha256 = 'f00d' WHERE number = 1",

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 import pytest
-from flight_builders import SCHEDULED, a_flight, a_year, arrived, departed, observed, span
 
+from flight_builders import SCHEDULED, a_flight, a_year, arrived, departed, observed, span
 from mlops_lab.errors import ServiceNotReady, StoreUnreachable, UnknownName
 from mlops_lab.events import CONTROL, OBSERVATIONS
 from mlops_lab.events.on_sqlite import SqliteBus
@@ -41,9 +41,15 @@ def fortnight(year: Year) -> Year:
 
 
 @pytest.fixture(scope="module")
-def reports(fortnight: Year) -> list[Report]:
+def steps(fortnight: Year) -> list[Step]:
+    """All that happens about two weeks of flights."""
+    return list(Timeline(fortnight, seed=7).steps(MONDAY - DAY, MONDAY + 4 * WEEK))
+
+
+@pytest.fixture(scope="module")
+def reports(steps: list[Step]) -> list[Report]:
     """Every report about two weeks of flights."""
-    return [report for step in Timeline(fortnight, seed=7).steps(MONDAY, MONDAY + 4 * WEEK) for report in step.reports]
+    return [report for step in steps for report in step.reports]
 
 
 def test_each_flight_that_lands_is_reported_and_no_other(fortnight: Year, reports: list[Report]) -> None:
@@ -98,12 +104,11 @@ def test_a_repetition_says_the_same_and_comes_later(reports: list[Report]) -> No
 
 
 def test_the_same_seed_gives_the_same_timeline_and_another_one_another(fortnight: Year) -> None:
-    def played(seed: int) -> list[Step]:
-        return list(Timeline(fortnight, seed).steps(MONDAY, MONDAY + 2 * DAY))
+    once, again, other = (list(Timeline(fortnight, seed).steps(MONDAY, MONDAY + DAY)) for seed in (7, 7, 8))
 
-    assert played(7) == played(7)
-    assert [fact for step in played(7) for fact in step.facts] == [fact for step in played(8) for fact in step.facts]
-    assert [step.reports for step in played(7)] != [step.reports for step in played(8)]
+    assert once == again
+    assert [fact for step in once for fact in step.facts] == [fact for step in other for fact in step.facts]
+    assert [report for step in once for report in step.reports] != [report for step in other for report in step.reports]
 
 
 def test_a_span_in_two_parts_is_the_span(fortnight: Year) -> None:
@@ -118,9 +123,9 @@ def test_a_span_in_two_parts_is_the_span(fortnight: Year) -> None:
     assert all(MONDAY < step.at <= MONDAY + 2 * DAY for step in whole)
 
 
-def test_each_flight_is_asked_about_once_an_hour_before_it_is_due(fortnight: Year) -> None:
+def test_each_flight_is_asked_about_once_an_hour_before_it_is_due(fortnight: Year, steps: list[Step]) -> None:
     due = dict(zip(fortnight.flights["flight_id"], fortnight.flights["scheduled_departure"], strict=True))
-    asked = [(entity, step.at) for step in Timeline(fortnight, 7).steps(MONDAY - DAY, MONDAY + 3 * WEEK) for entity, _ in step.questions]
+    asked = [(entity, step.at) for step in steps for entity, _ in step.questions]
 
     assert len(asked) == len(due)
     assert all(due[entity] - at == timedelta(hours=1) for entity, at in asked)
@@ -249,7 +254,7 @@ def test_a_flush_that_fails_leaves_nothing_and_the_next_one_writes_all(journal: 
 def test_a_journal_that_cannot_be_opened_says_where(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(StoreUnreachable, match="replay.db"):
+    with pytest.raises(StoreUnreachable, match=r"replay\.db"):
         Journal(tmp_path / "file" / "replay.db")
 
 
@@ -511,7 +516,8 @@ def flights_of(*names: str, at: datetime = SCHEDULED) -> Year:
     for i, name in enumerate(names):
         due = at + i * MINUTE
         landed = due + timedelta(hours=2)
-        rows.append(a_flight(name, scheduled_departure=due, departed_at=due, departure_delay_min=0.0, arrived_at=landed, arrival_delay_min=20.0))
+        happened = {"departed_at": due, "departure_delay_min": 0.0, "arrived_at": landed, "arrival_delay_min": 20.0}
+        rows.append(a_flight(name, scheduled_departure=due, **happened))
     return a_year(rows, [observed(at - timedelta(hours=2), 70.0)])
 
 
@@ -593,9 +599,7 @@ def test_a_dead_watcher_ends_the_wait_with_its_error(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(("settled", "who"), [(False, "watcher"), (True, "service")])
-def test_a_platform_that_does_not_settle_in_time_is_named(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, settled: bool, who: str
-) -> None:
+def test_a_platform_that_does_not_settle_in_time_is_named(stage: Stage, monkeypatch: pytest.MonkeyPatch, settled: bool, who: str) -> None:
     monkeypatch.setattr(driver_module, "SETTLE_TIMEOUT_S", 0.0)
     stage.settled, stage.agreed = lambda: settled, lambda body: False
 

@@ -45,9 +45,7 @@ class AuditEntry:
 
     def expected_hash(self) -> str:
         """The hash that the fields of this entry should have."""
-        return hash_of(
-            self.seq, self.at, self.recorded_at, self.actor, self.action, self.subject, self.reason, self.digests, self.previous
-        )
+        return hash_of(self.seq, self.at, self.recorded_at, self.actor, self.action, self.subject, self.reason, self.digests, self.previous)
 
 
 def canonical(value: Any) -> str:

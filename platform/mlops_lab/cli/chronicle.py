@@ -55,11 +55,13 @@ def lines(lab: "Lab") -> list[Line]:
 
 
 def _versions(lab: "Lab") -> Iterator[Line]:
+    judged = {fact.subject: fact.at for fact in reversed(lab.ledger.facts("judgement"))}  # the first of each
     for version in lab.ledger.versions():
+        at = judged.get(str(version.number), version.trained_until)  # a version itself keeps no event time of its order
         detail = {"origin": version.origin, "run_id": version.run_id, "scorer_sha256": version.scorer_sha256}
         says = f"registered ({version.origin}), trained on what was known until {shown(version.trained_until)}"
         key, subject = f"version-{version.number}", f"version {version.number}"
-        yield Line(key, version.trained_until, version.registered_at, "version", subject, says, version.registered_by, detail)
+        yield Line(key, at, version.registered_at, "version", subject, says, version.registered_by, detail)
 
 
 def _of_fact(fact: "Fact") -> Line | None:

@@ -65,7 +65,15 @@ def explain(output: Output, batch: str) -> None:
         output.table(
             ["expectation", "table", "effect", "rows", "broken", "found", "examples"],
             [
-                [f["expectation"], f["table"], _effect(f), f["rows"], f["failed_rows"], f["observed"], ", ".join(f["examples"])]
+                [
+                    f["expectation"],
+                    f["table"],
+                    _effect(f),
+                    f["rows"],
+                    f["failed_rows"],
+                    f["observed"],
+                    ", ".join(dict.fromkeys(f["examples"])),
+                ]
                 for f in findings
             ],
         )

@@ -39,6 +39,7 @@ def command(ctx: click.Context, which: str | None, folder: Path | None, week: st
     output = ctx.ensure_object(Output)
     windows = windows_of(which, folder, week)
     lab = open_lab(found_home=True)
+    output.say(f"{len(windows)} to take in; the first takes longest, since data and gate are loaded for it.")
     done: list[dict[str, object]] = []
     refused: list[DataError] = []
     for number, window in enumerate(windows, start=1):
@@ -138,7 +139,15 @@ def _show_refusal(output: Output, report: dict[str, object]) -> None:
     output.table(
         ["expectation", "table", "refuses", "rows", "broken", "found", "examples"],
         [
-            [f["expectation"], f["table"], f["blocking"], f["rows"], f["failed_rows"], f["observed"], ", ".join(f["examples"][:3])]
+            [
+                f["expectation"],
+                f["table"],
+                f["blocking"],
+                f["rows"],
+                f["failed_rows"],
+                f["observed"],
+                ", ".join(list(dict.fromkeys(f["examples"]))[:3]),
+            ]
             for f in findings
         ],
     )

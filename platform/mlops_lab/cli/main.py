@@ -134,7 +134,7 @@ def run(arguments: Sequence[str]) -> int:
         output.error(f"{error.format_message().rstrip('.')}.", f"see `{path} --help`.")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        output.error("Stopped by Ctrl-C.", "services that were started keep running: `lab status` shows them, `lab down` stops them.")
+        output.error("Stopped by Ctrl-C.", "services that `lab up` started keep running: `lab status` shows them, `lab down` stops them.")
         return 130
     except BrokenPipeError:
         # The reader (`| head`) has seen enough. Python flushes once more at exit, which must not fail again.

@@ -236,11 +236,12 @@ def _remeasured(s: Stores, decision: Decision) -> bool:
     rows = s.labelled_at(decision.window).rows
     own = rows[rows["model_version"] == decision.champion]
     if recorded is None:
-        return len(own) == decision.evidence["labels"]
+        return bool(len(own) == decision.evidence["labels"])
     found = performance(own["probability"], s.lab.use_case.labels(own), days_of(own), s.lab.seed)
     again = (found.brier, found.unexplained.mean, found.unexplained.low)
     before = (recorded["brier"], recorded["unexplained"]["mean"], recorded["unexplained"]["low"])
-    return bool(np.allclose(again, before, atol=1e-9)) and bool(found.n == recorded["n"] == decision.evidence["labels"])
+    counted: list[Any] = [found.n, recorded["n"], decision.evidence["labels"]]
+    return bool(np.allclose(again, before, atol=1e-9)) and len(set(counted)) == 1
 
 
 def _package(s: Stores, number: int) -> Findings:

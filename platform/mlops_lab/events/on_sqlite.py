@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mlops_lab.clock import iso
 from mlops_lab.errors import BusUnreachable
@@ -87,7 +88,7 @@ class SqliteBus:
                 self._connection.close()
                 self._connection = None
 
-    def _query(self, statement: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
+    def _query(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
                 return self._open().execute(statement, values).fetchall()

@@ -64,7 +64,11 @@ ITEM_SCHEMA: Mapping[str, Any] = {
     "required": ["flight_id", "scheduled_departure", "carrier", "origin", "destination"],
     "properties": {
         "flight_id": {"type": "string", "minLength": 1, "maxLength": 64, "description": "Yours; comes back in nothing but the log."},
-        "scheduled_departure": {"type": "string", "format": "date-time", "description": "With an offset. Facts up to one hour before it are used."},
+        "scheduled_departure": {
+            "type": "string",
+            "format": "date-time",
+            "description": "With an offset. Facts up to one hour before it are used.",
+        },
         "carrier": {"type": "string", "minLength": 2, "maxLength": 2, "description": "IATA code; an unknown one is answered as unknown."},
         "tail_number": {"type": ["string", "null"], "maxLength": 10, "description": "The aircraft; null where it is not assigned yet."},
         "origin": {"type": "string", "minLength": 3, "maxLength": 3},

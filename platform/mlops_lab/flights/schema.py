@@ -83,15 +83,29 @@ def batch_expectations(batch: Batch) -> tuple[Expectation, ...]:
         Expectation("flights have exactly the agreed columns", flights, "columns_exactly", {"columns": list(FLIGHTS.names)}),
         Expectation("a week holds 3,000 to 10,000 flights", flights, "row_count", {"low": 3000, "high": 10_000}),
         Expectation("every flight is there once", flights, "unique", {"columns": ["flight_id"]}),
-        Expectation("flights belong to the batch's week", flights, "between", {"column": "scheduled_departure", "low": batch.start, "high": batch.end}),
+        Expectation(
+            "flights belong to the batch's week",
+            flights,
+            "between",
+            {"column": "scheduled_departure", "low": batch.start, "high": batch.end},
+        ),
         Expectation("flights leave from EWR, JFK or LGA", flights, "in_set", {"column": "origin", "values": list(ORIGINS)}),
         Expectation("carrier is known", flights, "not_null", {"column": "carrier"}),
         Expectation("destination is known", flights, "not_null", {"column": "destination"}),
         Expectation("tail number is known for 90 %", flights, "not_null", {"column": "tail_number"}, mostly=0.9),
         Expectation("distance is between 10 and 5,200 miles", flights, "between", {"column": "distance_miles", "low": 10, "high": 5200}),
-        Expectation("mean distance is that of New York's network in miles", flights, "mean_between", {"column": "distance_miles", "low": 900, "high": 1200}),
-        Expectation("departure delay is between -90 and 2,000 min", flights, "between", {"column": "departure_delay_min", "low": -90, "high": 2000}),
-        Expectation("arrival delay is between -150 and 2,000 min", flights, "between", {"column": "arrival_delay_min", "low": -150, "high": 2000}),
+        Expectation(
+            "mean distance is that of New York's network in miles",
+            flights,
+            "mean_between",
+            {"column": "distance_miles", "low": 900, "high": 1200},
+        ),
+        Expectation(
+            "departure delay is between -90 and 2,000 min", flights, "between", {"column": "departure_delay_min", "low": -90, "high": 2000}
+        ),
+        Expectation(
+            "arrival delay is between -150 and 2,000 min", flights, "between", {"column": "arrival_delay_min", "low": -150, "high": 2000}
+        ),
         Expectation("four of five flights arrive", flights, "not_null", {"column": "arrival_delay_min"}, mostly=0.8),
         Expectation("flights arrive after they departed", flights, "pair_greater", {"a": "arrived_at", "b": "departed_at"}),
         Expectation("weather has exactly the agreed columns", weather, "columns_exactly", {"columns": weather_columns}),
@@ -101,7 +115,13 @@ def batch_expectations(batch: Batch) -> tuple[Expectation, ...]:
         Expectation("temperature is between -30 and 115 °F", weather, "between", {"column": "temperature_f", "low": -30, "high": 115}),
         Expectation("temperature is mostly known", weather, "not_null", {"column": "temperature_f"}, mostly=0.95),
         Expectation("humidity is between 0 and 100 %", weather, "between", {"column": "humidity_pct", "low": 0, "high": 100}),
-        Expectation("wind is between 0 and 120 mph, one sensor error in 200 apart", weather, "between", {"column": "wind_speed_mph", "low": 0, "high": 120}, mostly=0.995),
+        Expectation(
+            "wind is between 0 and 120 mph, one sensor error in 200 apart",
+            weather,
+            "between",
+            {"column": "wind_speed_mph", "low": 0, "high": 120},
+            mostly=0.995,
+        ),
         Expectation(
             "humidity fits temperature and dew point in °F",
             weather,
@@ -121,7 +141,12 @@ def window_expectations() -> tuple[Expectation, ...]:
 
     return (
         Expectation("flights leave from EWR, JFK or LGA", served, "in_set", {"column": "origin", "values": list(ORIGINS)}),
-        Expectation("mean distance is that of New York's network in miles", served, "mean_between", {"column": "distance_miles", "low": 900, "high": 1200}),
+        Expectation(
+            "mean distance is that of New York's network in miles",
+            served,
+            "mean_between",
+            {"column": "distance_miles", "low": 900, "high": 1200},
+        ),
         known("temperature_f", 0.9),
         known("humidity_pct", 0.9),
         known("seats", 0.7),

@@ -83,7 +83,9 @@ class Timeline:
                 moment = row.scheduled_departure.to_pydatetime() - ASKED_BEFORE_DEPARTURE
                 at(moment).questions.append((row.flight_id, orjson.dumps(question(row))))
             for row in _between(self._reports, self._reports["due"], after, until).itertuples(index=False):
-                report = Report(row.event_id, row.entity, row.revision, row.delay_min, row.known_at.to_pydatetime(), row.due.to_pydatetime())
+                report = Report(
+                    row.event_id, row.entity, row.revision, row.delay_min, row.known_at.to_pydatetime(), row.due.to_pydatetime()
+                )
                 at(report.due).reports.append(report)
         yield from (found[moment] for moment in sorted(found))
 
@@ -121,12 +123,21 @@ def _reports(flights: pd.DataFrame, seed: int) -> pd.DataFrame:
     chance = np.random.default_rng(seed)
     late, hours, twice, revised, wrong_by = (chance.random(len(flights)) for _ in range(5))
     landed = flights["arrived_at"]
-    due = landed.dt.ceil(REPORT_EVERY) + pd.to_timedelta(np.where(late < LATE_SHARE, hours * LATE_UP_TO.total_seconds(), 0.0), unit="s").round("15min")
-    table = pd.DataFrame({"entity": flights["flight_id"], "known_at": due, "due": due, "delay_min": flights["arrival_delay_min"], "revision": 0})
+    due = landed.dt.ceil(REPORT_EVERY) + pd.to_timedelta(
+        np.where(late < LATE_SHARE, hours * LATE_UP_TO.total_seconds(), 0.0), unit="s"
+    ).round("15min")
+    table = pd.DataFrame(
+        {"entity": flights["flight_id"], "known_at": due, "due": due, "delay_min": flights["arrival_delay_min"], "revision": 0}
+    )
     wrong = revised < REVISED_SHARE
     table.loc[wrong, "delay_min"] += np.where(wrong_by[wrong] < 0.5, -REVISED_BY_MIN, REVISED_BY_MIN)
     table["event_id"] = "landed-" + table["entity"] + "-0"
-    corrected = table[wrong].assign(revision=1, known_at=table["due"][wrong] + REVISED_AFTER, due=table["due"][wrong] + REVISED_AFTER, delay_min=flights["arrival_delay_min"][wrong])
+    corrected = table[wrong].assign(
+        revision=1,
+        known_at=table["due"][wrong] + REVISED_AFTER,
+        due=table["due"][wrong] + REVISED_AFTER,
+        delay_min=flights["arrival_delay_min"][wrong],
+    )
     corrected["event_id"] = "landed-" + corrected["entity"] + "-1"
     again = table[twice < TWICE_SHARE].assign(due=table["due"][twice < TWICE_SHARE].dt.ceil(REPORT_EVERY) + REPORT_EVERY)
     everything = pd.concat([table, corrected, again])

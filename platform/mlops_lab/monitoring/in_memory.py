@@ -25,6 +25,9 @@ class InMemoryDrift:
     def __init__(self, sample: int = SAMPLE) -> None:
         self._sample = sample
 
+    def prepare(self) -> None:
+        """Nothing is slow here."""
+
     def compare(self, reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[Watched], prediction: Watched, seed: int) -> Drift:
         watched = (*columns, prediction)
         sides = prepare(reference, current, watched, seed, self._sample)

@@ -31,6 +31,9 @@ class EvidentlyDrift:
     def __init__(self, sample: int = SAMPLE) -> None:
         self._sample = sample
 
+    def prepare(self) -> None:
+        _evidently()
+
     def compare(self, reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[Watched], prediction: Watched, seed: int) -> Drift:
         watched = (*columns, prediction)
         sides = prepare(reference, current, watched, seed, self._sample)

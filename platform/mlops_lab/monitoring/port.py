@@ -18,6 +18,10 @@ SAMPLE = 5_000
 class DriftReport(Protocol):
     """Compares columns. Kept by `in_memory.py` and `on_evidently.py`; both give the same numbers on the same rows."""
 
+    def prepare(self) -> None:
+        """Do ahead what would make the first comparison slow."""
+        ...
+
     def compare(self, reference: pd.DataFrame, current: pd.DataFrame, columns: Sequence[Watched], prediction: Watched, seed: int) -> Drift:
         """Measure how far each column of `current` is from `reference`.
 

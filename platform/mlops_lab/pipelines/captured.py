@@ -32,7 +32,10 @@ def labelled(lab: Lab, start: datetime | None, end: datetime, until: datetime) -
     if start is not None:
         filters.append(("moment", ">=", start))
     predictions = lab.tables.read(PREDICTIONS, filters=filters)
-    outcomes = lab.tables.read(OUTCOMES, filters=[("at", "<=", until)] + ([("at", ">=", start)] if start is not None else []))
+    known: list[Filter] = [("at", "<=", until)]
+    if start is not None:
+        known.append(("at", ">=", start))
+    outcomes = lab.tables.read(OUTCOMES, filters=known)
     return join(predictions, outcomes, until)
 
 
@@ -53,12 +56,14 @@ def first_moment(lab: Lab) -> datetime | None:
     """Event time of the first live answer; None where there is none."""
     lab.shipper  # noqa: B018
     moments = lab.tables.read(PREDICTIONS, filters=[LIVE], columns=["moment"])["moment"]
-    return None if moments.empty else moments.min().to_pydatetime()  # type: ignore[no-any-return]
+    first: datetime | None = None if moments.empty else moments.min().to_pydatetime()
+    return first
 
 
 def days_of(rows: pd.DataFrame) -> NDArray[np.datetime64]:
     """The UTC day of each row's moment, datetime64[D]: the unit that intervals are drawn over."""
-    return rows["moment"].dt.tz_localize(None).to_numpy(dtype="datetime64[D]")
+    days: NDArray[np.datetime64] = rows["moment"].dt.tz_localize(None).to_numpy(dtype="datetime64[D]")
+    return days
 
 
 def training_rows(lab: Lab, rows: pd.DataFrame) -> TrainingRows:

@@ -143,11 +143,17 @@ def import_ahead(lab: Lab) -> None:
     lab.catalog.versions()
 
 
+def ship_and_prepare(lab: Lab) -> None:
+    """While nothing is asked for: move the logs into the tables, and import what the next watch needs."""
+    ship(lab)
+    lab.drift.prepare()
+
+
 WATCHING = Duty(
     "watcher",
     orders={IngestBatch.TYPE: run_ingest},
     facts={"ClockReached": close_windows, "SkillLost": order_retraining, "ChampionDegraded": give_back, "DataIncidentFound": page},
-    idle=ship,
+    idle=ship_and_prepare,
 )
 TRAINING = Duty(
     "trainer",

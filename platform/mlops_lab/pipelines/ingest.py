@@ -62,7 +62,9 @@ def verdict_record(verdict: Verdict) -> dict[str, object]:
 def _refuse(order: IngestBatch, verdict: Verdict, lab: Lab) -> None:
     folder = Path(order.folder)
     record = {**verdict_record(verdict), "result": verdict.result}
-    refused = lab.quarantine.put(verdict.subject, verdict.digest, record, report.html(verdict), order.at, folder if folder.is_dir() else None)
+    refused = lab.quarantine.put(
+        verdict.subject, verdict.digest, record, report.html(verdict), order.at, folder if folder.is_dir() else None
+    )
     first = verdict.reasons[0].expectation if verdict.reasons else "nothing was checked"
     lab.ledger.record(
         "gate_verdict",
@@ -73,5 +75,3 @@ def _refuse(order: IngestBatch, verdict: Verdict, lab: Lab) -> None:
         why=f"refused: {len(verdict.reasons)} of {len(verdict.findings)} expectations failed, first '{first}'",
         emit=(Message("SnapshotRefused", order.at, verdict.subject, {"reasons": [f.expectation for f in verdict.reasons]}),),
     )
-
-

@@ -57,9 +57,13 @@ def _follow_up(judgement: Judgement, version: ModelVersion, at: datetime, lab: L
     return judgement
 
 
-def _keep(lab: Lab, version: ModelVersion, at: datetime, rows: TrainingRows, old: NDArray[np.float64], new: NDArray[np.float64]) -> dict[str, object]:
+def _keep(
+    lab: Lab, version: ModelVersion, at: datetime, rows: TrainingRows, old: NDArray[np.float64], new: NDArray[np.float64]
+) -> dict[str, object]:
     """Write the judged rows; returns where they are and their digest, for the record."""
-    table = pd.DataFrame({"key": rows.keys.astype(object), "moment": rows.moments, "label": rows.labels, "champion": old, "challenger": new})
+    table = pd.DataFrame(
+        {"key": rows.keys.astype(object), "moment": rows.moments, "label": rows.labels, "champion": old, "challenger": new}
+    )
     table = table.assign(**{name: rows.features[name].to_numpy() for name in lab.use_case.slices})
     path = lab.home / "evidence" / f"judgement-{version.number}-{at:%Y%m%dT%H%MZ}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)

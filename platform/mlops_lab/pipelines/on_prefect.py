@@ -45,6 +45,12 @@ def _step(name: str, work: Callable[[], T]) -> T:
 
 def _describe(order: TrainModel, version: ModelVersion, judgement: Judgement, lab: Lab) -> None:
     rows = [{"check": c.name, "passed": "yes" if c.passed else "NO", "measured": c.measured, "limit": c.limit} for c in judgement.checks]
-    create_table_artifact(rows, key=f"judgement-{version.number}", description=f"Version {version.number} ({order.origin}): {judgement.outcome}, {judgement.because}")
+    create_table_artifact(
+        rows,
+        key=f"judgement-{version.number}",
+        description=f"Version {version.number} ({order.origin}): {judgement.outcome}, {judgement.because}",
+    )
     console = f"http://127.0.0.1:{lab.settings.consoles.mlflow_port}"
-    create_link_artifact(f"{console}/#/models/{lab.model}/versions/{version.number}", f"Version {version.number} in MLflow", key=f"version-{version.number}")
+    create_link_artifact(
+        f"{console}/#/models/{lab.model}/versions/{version.number}", f"Version {version.number} in MLflow", key=f"version-{version.number}"
+    )

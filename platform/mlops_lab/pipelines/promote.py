@@ -24,9 +24,7 @@ def promote(version: int, at: datetime, by: str, lab: Lab, *, why: str | None = 
         return current
     judgement = lab.ledger.judgement(version) or {}
     reason = why or str(judgement.get("because") or "promoted")
-    return lab.ledger.assign(
-        Role.CHAMPION, version, replacing=current.id if current else None, kind=kind, by=by, why=reason, at=at
-    )
+    return lab.ledger.assign(Role.CHAMPION, version, replacing=current.id if current else None, kind=kind, by=by, why=reason, at=at)
 
 
 def roll_back(version: int, at: datetime, why: str, lab: Lab, *, by: str = PLATFORM) -> Assignment:

@@ -37,12 +37,14 @@ class Material:
 
     Attributes:
         training: Rows before `trained_until`.
+        data_sha256: Their digest.
         held_out: Labelled rows of the newest closed weeks, behind it.
         trained_until: Event time of the cut.
         inputs: The table versions they came from.
     """
 
     training: TrainingRows
+    data_sha256: str
     held_out: TrainingRows
     trained_until: datetime
     inputs: tuple[DataInput, ...]
@@ -91,13 +93,14 @@ def gather(order: TrainModel, lab: Lab) -> Material:
     if order.flip_share:
         training = _flipped(training, order.flip_share, lab.seed)
     inputs = [
-        DataInput(table, table, lab.snapshots.table_version(table, snapshot), snapshot.digest, len(history)) for table in sorted(snapshot.table_versions)
+        DataInput(table, table, lab.snapshots.table_version(table, snapshot), snapshot.digest, len(history))
+        for table in sorted(snapshot.table_versions)
     ]
     if len(seen.rows):
         inputs += [DataInput(table, table, seen.versions[table], seen.rows.digest(), len(seen.rows)) for table in (PREDICTIONS, OUTCOMES)]
     for one in inputs:
         lab.tables.pin(one.table, one.version, order.id)
-    return Material(training, held_out_rows(lab, order.at), first.start, tuple(inputs))
+    return Material(training, training.digest(), held_out_rows(lab, order.at), first.start, tuple(inputs))
 
 
 def make(material: Material, lab: Lab) -> Made:
@@ -109,7 +112,7 @@ def make(material: Material, lab: Lab) -> Made:
     chance = np.random.default_rng(lab.seed)
     probed = chance.choice(len(material.training), size=min(PARITY_ROWS, len(material.training)), replace=False)
     parity = check_parity(fitted, scorer, material.training.features.iloc[np.sort(probed)], seed=lab.seed)
-    manifest = Manifest(lab.model, sha256(content), material.training.digest(), recipe.digest())
+    manifest = Manifest(lab.model, sha256(content), material.data_sha256, recipe.digest())
     package = Package(content, manifest.to_bytes(), sign(manifest, signing_key(lab.keys)))
     held = material.held_out
     slices = {name: held.features[name].to_numpy() for name in lab.use_case.slices}
@@ -120,14 +123,13 @@ def make(material: Material, lab: Lab) -> Made:
 def register(order: TrainModel, material: Material, made: Made, lab: Lab) -> ModelVersion:
     """Publish the package, describe it in the catalog, enter it in the ledger. Again changes nothing."""
     digest = lab.packages.put(*made.package)
-    data_sha256 = material.training.digest()
     candidate = Candidate(
         order_id=order.id,
         package=made.package,
         recipe=lab.use_case.recipe,
         evaluation=made.evaluation,
         inputs=material.inputs,
-        data_sha256=data_sha256,
+        data_sha256=material.data_sha256,
         trained_until=material.trained_until,
         origin=order.origin,
         registered_by=order.by,
@@ -141,7 +143,7 @@ def register(order: TrainModel, material: Material, made: Made, lab: Lab) -> Mod
         number=number,
         run_id=run_id,
         scorer_sha256=digest,
-        data_sha256=data_sha256,
+        data_sha256=material.data_sha256,
         trained_until=material.trained_until,
         registered_at=lab.clock.now(),
         registered_by=order.by,
@@ -204,7 +206,9 @@ def _flipped(rows: TrainingRows, share: float, seed: int) -> TrainingRows:
 
 def _git_commit() -> str:
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True)
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()

@@ -44,7 +44,9 @@ def watch(window: Window, lab: Lab) -> Decision:
             return decision
     ship(lab)
     decision = decide(measure(window, lab), history, lab.policy)
-    told = Message("WindowDecided", decision.at, lab.model, {"window": window.id, "outcome": decision.outcome.value}, id=f"decided-{window.id}")
+    told = Message(
+        "WindowDecided", decision.at, lab.model, {"window": window.id, "outcome": decision.outcome.value}, id=f"decided-{window.id}"
+    )
     emit = [told]
     if decision.outcome in FACTS_OF:
         data = {"window": window.id, "version": decision.champion, "because": decision.because}

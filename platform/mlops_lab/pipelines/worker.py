@@ -30,7 +30,7 @@ class Worker:
         self._duty = duty
         self._stop = threading.Event()
         self._prepared = duty.ahead is None
-        self._idle_at = 0.0
+        self._idle_at = time.monotonic()
 
     def stop(self) -> None:
         """Finish the message in hand, then return from `run`."""

@@ -185,6 +185,7 @@ class Driver:
         task = asyncio.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(self._finished)
+        await asyncio.sleep(0)  # let it send: the service works while the next step is made ready here
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
         self._under_way.discard(task)

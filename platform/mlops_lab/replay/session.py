@@ -24,6 +24,7 @@ from mlops_lab.flights.timeline import Timeline, report_item
 from mlops_lab.governance.approval import read_token
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.worker import settled
+from mlops_lab.replay.ahead import Prepared, Steps
 from mlops_lab.replay.client import Client
 from mlops_lab.replay.driver import Driver, Progress, publish_references
 from mlops_lab.replay.faults import Faults
@@ -63,6 +64,8 @@ class Session:
         self.faults = Faults(lab.home)
         self._looked_at = 0.0
         self._made: tuple[object, Timeline] | None = None
+        self._following: Window | None = None
+        self._steps: Steps | None = None
 
     def next_week(self) -> Window:
         """The first week that was not played to its end."""
@@ -139,9 +142,11 @@ class Session:
             else:
                 await driver.settle(reached)  # the last replay may have ended before all was decided
             progress = None
-            for week in weeks:
+            for week, following in zip(weeks, [*weeks[1:], None], strict=True):
                 if not driver.stopped:
-                    progress = await driver.play(self._timeline(week), start, [week.closes_at])
+                    stretch = Prepared(self._timeline(week), self._steps)
+                    self._following, self._steps = following, None
+                    progress = await driver.play(stretch, start, [week.closes_at])
                     start = week.closes_at
             return None if driver.stopped else progress
         finally:
@@ -168,7 +173,10 @@ class Session:
         return settled(self._lab)
 
     def _wait(self) -> None:
+        """While event time is held this process has nothing to do but to make the next week ready."""
         self._on_wait()
+        if self._following is not None and self._steps is None:
+            self._steps = Steps.ahead(self._timeline(self._following), self._following.before().closes_at, self._following.closes_at)
         if time.monotonic() - self._looked_at > 2:
             self._looked_at = time.monotonic()
             for name in NEEDED:

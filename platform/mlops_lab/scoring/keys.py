@@ -36,7 +36,9 @@ def signing_key(folder: Path) -> Ed25519PrivateKey:
     try:
         key = Ed25519PrivateKey.from_private_bytes(path.read_bytes())
     except ValueError as error:
-        raise SettingsWrong(f"{path} is not an Ed25519 key.", "restore it from a backup; without it old signatures cannot be continued.") from error
+        raise SettingsWrong(
+            f"{path} is not an Ed25519 key.", "restore it from a backup; without it old signatures cannot be continued."
+        ) from error
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     if not (folder / PUBLIC).exists():
         aside = folder / f".{PUBLIC}.{os.getpid()}"

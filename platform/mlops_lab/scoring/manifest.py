@@ -43,7 +43,9 @@ class Manifest:
             values: Mapping[str, Any] = json.loads(content)
             manifest = cls(**values)
         except (ValueError, TypeError) as error:
-            raise ScorerRefused("The package's manifest is not in the known layout.", "publish the version again with `lab train`.") from error
+            raise ScorerRefused(
+                "The package's manifest is not in the known layout.", "publish the version again with `lab train`."
+            ) from error
         if manifest.format != FORMAT or not all(isinstance(value, str) for value in asdict(manifest).values()):
             raise ScorerRefused(f"The package's format is not '{FORMAT}'.", "publish the version again with `lab train`.")
         return manifest
@@ -78,8 +80,13 @@ def check(scorer: bytes, manifest: bytes, signature: bytes, keys: Iterable[Ed255
         except InvalidSignature:
             continue
     else:
-        raise ScorerRefused("The package's signature fits none of the trusted keys.", "find out who wrote it; publish the version again with `lab train`.")
+        raise ScorerRefused(
+            "The package's signature fits none of the trusted keys.", "find out who wrote it; publish the version again with `lab train`."
+        )
     read = Manifest.from_bytes(manifest)
     if sha256(scorer) != read.scorer_sha256:
-        raise ScorerRefused("The scorer's digest is not the one in its signed manifest.", "find out who changed it; publish the version again with `lab train`.")
+        raise ScorerRefused(
+            "The scorer's digest is not the one in its signed manifest.",
+            "find out who changed it; publish the version again with `lab train`.",
+        )
     return read
