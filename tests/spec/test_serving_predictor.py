@@ -154,6 +154,17 @@ class TestFacts:
         assert min(moments) > days[0]
         assert "mast" in replica.online.facts
 
+    def test_a_reference_is_known_no_later_than_an_observation_that_was_published_after_it(self, tmp_path: Path) -> None:
+        """References are rarely looked at; who publishes one and then an observation may rely on both."""
+        replica = a_replica(tmp_path)
+        replica.parts.facts.catch_up()
+        replica.bus.publish(REFERENCES, [a_count(1, datetime(2001, 1, 1, tzinfo=UTC), "mast")])
+        replica.bus.publish(OBSERVATIONS, [a_count(2)])
+
+        replica.parts.facts.catch_up()
+
+        assert "mast" in replica.online.facts
+
     def test_more_facts_than_one_reading_takes_are_all_taken(self, tmp_path: Path) -> None:
         replica = a_replica(tmp_path)
         replica.parts.facts.catch_up()

@@ -57,12 +57,14 @@ class FactStream:
             return
         try:
             now = time.monotonic()
-            if now >= self._references_due:
-                self._references = self._drain(REFERENCES, self._references)
-                self._references_due = now + _REFERENCES_EVERY_S
+            before = self._observations
             if self._observations < 0:
                 self._start()
             self._observations = self._drain(OBSERVATIONS, self._observations)
+            # After the observations, so that a reference published before one of them is known with it.
+            if self._observations != before or now >= self._references_due:
+                self._references = self._drain(REFERENCES, self._references)
+                self._references_due = now + _REFERENCES_EVERY_S
         except BusUnreachable as error:
             if self.trouble is None:
                 _log.error("serving.bus_lost", extra={"why": error.what})
