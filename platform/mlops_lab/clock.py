@@ -33,7 +33,8 @@ def iso(at: datetime) -> str:
     """An aware moment as ISO 8601 in UTC with a trailing Z: the one way times are written in stores and events."""
     if at.tzinfo is None:
         raise ValueError(f"{at!r} has no time zone: the platform keeps aware times only")
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    text = at.isoformat() if at.tzinfo is UTC else at.astimezone(UTC).isoformat()
+    return text[:-6] + "Z"  # in UTC the offset is always +00:00
 
 
 def from_iso(text: str) -> datetime:

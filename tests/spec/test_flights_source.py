@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flight_builders import a_flight, a_year, observed
 from mlops_lab.data.batch_files import read_batch, write_batch
 from mlops_lab.data.snapshot import Batch
 from mlops_lab.errors import SourceMissing
@@ -152,6 +153,17 @@ def test_behind_its_end_the_year_goes_on_without_overlap(year: Year, until: date
     assert flights["scheduled_departure"].iloc[-1] >= until
     assert flights["scheduled_departure"].diff().max() < timedelta(days=1)
     assert (flights["flight_id"].str.slice(0, 14) == flights["scheduled_departure"].dt.strftime("%Y%m%dT%H%MZ")).all()
+
+
+def test_the_last_minute_of_the_year_is_not_played_twice() -> None:
+    first = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    last = first + timedelta(weeks=52)
+    weather = [observed(first, 30.0), observed(last, 40.0)]
+    year = a_year([a_flight("a", scheduled_departure=first), a_flight("b", scheduled_departure=last)], weather)
+    longer = continued(year, last + timedelta(days=1))
+
+    assert list(longer.flights["scheduled_departure"]) == [first, last, last + timedelta(weeks=52)]
+    assert list(longer.weather["temperature_f"]) == [30.0, 40.0, 40.0]
 
 
 def test_weekdays_and_delays_stay_when_a_year_is_played_again(year: Year) -> None:

@@ -369,14 +369,16 @@ def test_what_goes_wrong_is_in_the_answer_and_is_not_tried_again(handle: Handle,
     monkeypatch.setattr(client_module, "TIMEOUT_S", 0.2)
 
     async def play() -> None:
-        async with Server(handle) as server:
+        async with Server(answer_ok) as server:
             client = Client("127.0.0.1", server.port, connections=1)
+            assert (await client.post("/v1/predict", b"{}")).status == 200
+            server.handle = handle
             found = await client.post("/v1/predict", b"{}")
-            assert (found.status, len(server.requests)) == (0, 1)
+            assert (found.status, len(server.requests)) == (0, 2)
             assert found.body  # the reason
             server.handle = answer_ok
             assert (await client.post("/v1/predict", b"{}")).status == 200
-            assert len(server.requests) == 2
+            assert len(server.requests) == 3
             client.close()
 
     asyncio.run(play())
@@ -410,6 +412,20 @@ def test_an_answer_that_closes_the_connection_is_whole_and_the_next_request_open
     asyncio.run(play())
 
 
+def test_a_connection_that_nobody_used_for_a_while_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service may be closing it at this very moment, and the request would be lost with it."""
+    monkeypatch.setattr(client_module, "IDLE_S", -1.0)
+
+    async def play() -> None:
+        async with Server(answer_ok) as server:
+            client = Client("127.0.0.1", server.port, connections=1)
+            assert [(await client.get("/")).status for _ in range(3)] == [200] * 3
+            client.close()
+        assert server.connections == 3
+
+    asyncio.run(play())
+
+
 def test_the_answer_to_a_request_that_was_given_up_is_never_taken_for_the_next() -> None:
     async def slow_first(writer: asyncio.StreamWriter, request: bytes) -> None:
         body = request.split(b"\r\n\r\n")[1]
@@ -420,8 +436,9 @@ def test_the_answer_to_a_request_that_was_given_up_is_never_taken_for_the_next()
     async def play() -> None:
         async with Server(slow_first) as server:
             client = Client("127.0.0.1", server.port, connections=1)
+            await client.post("/", b"before")
             given_up = asyncio.create_task(client.post("/", b"first"))
-            while not server.requests:
+            while len(server.requests) < 2:
                 await asyncio.sleep(0.005)
             given_up.cancel()
             await asyncio.sleep(0.1)

@@ -24,6 +24,9 @@ CREATE TABLE IF NOT EXISTS progress (
 """
 
 
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
 class SqliteBus:
     """A topic is an ordered table, a consumer group is a row that remembers an offset.
 
@@ -38,10 +41,7 @@ class SqliteBus:
         self._connection: sqlite3.Connection | None = None
 
     def publish(self, topic: str, messages: Iterable[Message]) -> int:
-        rows = [
-            (m.id, m.source, m.type, iso(m.at), m.subject, json.dumps(dict(m.data), allow_nan=False, separators=(",", ":")))
-            for m in messages
-        ]
+        rows = [(m.id, m.source, m.type, iso(m.at), m.subject, _encode(dict(m.data))) for m in messages]
         if not rows:
             return 0
         with self._lock:
@@ -102,6 +102,7 @@ class SqliteBus:
                 db = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=NORMAL")
+                db.execute("PRAGMA wal_autocheckpoint=8000")  # pages; a checkpoint waits for the disk, so not every second one
                 db.executescript(_SCHEMA)
             except (sqlite3.Error, OSError) as error:
                 raise BusUnreachable.at(str(self._path), str(error)) from error

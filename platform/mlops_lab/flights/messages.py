@@ -38,9 +38,8 @@ def aircraft(table: pd.DataFrame, at: datetime) -> Iterator[Message]:
         yield Message(LISTED, at, tail, {"seats": _number(seats), "built": _number(built)}, id=f"listed-{tail}")
 
 
-def _at(moment: Any) -> datetime:
-    read: datetime = moment.to_pydatetime()
-    return read
+def _at(moment: datetime) -> datetime:
+    return moment.to_pydatetime() if isinstance(moment, pd.Timestamp) else moment
 
 
 def _number(value: Any) -> float | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.data.digest import content_digest
+from mlops_lab.pipelines.reference import keep_reference
 from mlops_lab.pipelines.train import champion_number, held_out_rows, probabilities_of, scorer_of
 from mlops_lab.registry.judge import FirstRows, Judgement, PairedRows, judge, judge_first
 from mlops_lab.registry.ledger import JUDGEMENT
@@ -32,10 +33,13 @@ def judge_version(version: ModelVersion, at: datetime, lab: Lab) -> Judgement:
         return _follow_up(Judgement.from_dict(standing[-1].body), version, at, lab)
     champion = champion_number(lab)
     rows = held_out_rows(lab, at)
-    seen_until = version.trained_until if champion is None else max(version.trained_until, lab.ledger.version(champion).trained_until)
-    rows = rows.take(rows.moments >= as_moment(seen_until))
     challenger = scorer_of(lab, version.number)
     new = probabilities_of(challenger, rows)
+    unseen = rows.moments >= as_moment(version.trained_until)
+    keep_reference(version.number, rows.take(unseen), new[unseen], lab)
+    if champion is not None:
+        unseen &= rows.moments >= as_moment(lab.ledger.version(champion).trained_until)
+    rows, new = rows.take(unseen), new[unseen]
     slices = {name: rows.features[name].to_numpy() for name in lab.use_case.slices}
     latency_us = _latency_us(challenger, rows)
     if champion is None:

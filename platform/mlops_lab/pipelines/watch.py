@@ -3,7 +3,6 @@
 import logging
 from datetime import timedelta
 
-import numpy as np
 import pandas as pd
 
 from mlops_lab.bootstrap import Lab
@@ -16,6 +15,7 @@ from mlops_lab.monitoring.drift import Drift, Method, Watched, plan
 from mlops_lab.monitoring.skill import Performance, paired_loss, performance
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.captured import days_of, labelled, training_rows
+from mlops_lab.pipelines.reference import read_reference
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
 from mlops_lab.registry.version import Assignment, Role
@@ -27,7 +27,6 @@ FACTS_OF = {Outcome.RETRAIN: "SkillLost", Outcome.ROLLBACK: "ChampionDegraded", 
 """What is told when a window ends in something that others have to act on."""
 
 PROBATION = timedelta(weeks=2)
-REFERENCE_WEEKS = 2
 PREDICTION = Watched("probability", Kind.NUMBER, Method.PSI, 0.2)
 
 log = logging.getLogger(__name__)
@@ -91,32 +90,13 @@ def _performance(own: pd.DataFrame, lab: Lab) -> Performance | None:
         return None
 
 
-def reference(number: int, lab: Lab) -> pd.DataFrame:
-    """What a version is compared with: the weeks it was judged on, features and its own answers. Made once, then read again."""
-    path = lab.home / "evidence" / f"reference-{number}.parquet"
-    if path.is_file():
-        return pd.read_parquet(path)
-    version = lab.ledger.version(number)
-    start, end = version.trained_until, version.trained_until + timedelta(weeks=REFERENCE_WEEKS)
-    served = training_rows(lab, labelled(lab, start, end, end + PROBATION).rows)
-    tables = {schema.name: lab.snapshots.read(schema.name) for schema in lab.use_case.tables}
-    rows = served.concat(lab.use_case.history(tables, end).since(start).before(end))
-    rows = rows.take(np.argsort(rows.keys, kind="stable"))
-    table = rows.features.assign(probability=probabilities_of(scorer_of(lab, number), rows))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".partial")
-    table.to_parquet(aside, index=False)
-    aside.replace(path)
-    return table
-
-
 def _drift(served: pd.DataFrame, champion: Assignment | None, lab: Lab) -> Drift | None:
     if champion is None or champion.version is None or served.empty:
         return None
     features = [feature for feature in lab.use_case.features if feature.name in lab.use_case.watched]
     current = served.sort_values(["entity", "probability"], ignore_index=True)
     try:
-        return lab.drift.compare(reference(champion.version, lab), current, plan(features), PREDICTION, lab.seed)
+        return lab.drift.compare(read_reference(champion.version, lab), current, plan(features), PREDICTION, lab.seed)
     except (NotEnoughData, EvidenceMissing) as error:
         log.warning("watch.drift_not_measured", extra={"why": error.what})
         return None

@@ -219,11 +219,13 @@ class Driver:
         self._note("feedback", at, len(known), answer, tuple(report.event_id for report, _ in known) if accepted else ())
 
     async def _probe(self, at: datetime, done: asyncio.Event) -> None:
-        while not done.is_set():
-            if self._last_question is not None:
-                answer = await self._client.post("/v1/predict", b'{"purpose":"probe","items":[' + self._last_question + b"]}")
-                self._note("probe", at, 1, answer, self._ids(answer) if answer.status == 200 else ())
-            await asyncio.sleep(PROBE_EVERY_S)
+        """Ask the last question again and again; once more when all is done, so that the version that serves now has answered."""
+        last = self._last_question is None
+        while not last:
+            last = done.is_set()
+            answer = await self._client.post("/v1/predict", b'{"purpose":"probe","items":[' + (self._last_question or b"") + b"]}")
+            self._note("probe", at, 1, answer, self._ids(answer) if answer.status == 200 else ())
+            await asyncio.sleep(0 if last else PROBE_EVERY_S)
 
     @staticmethod
     def _ids(answer: Answer) -> tuple[str, ...]:
