@@ -63,7 +63,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment.setenv("LAB_POLICY__K", str(settings.policy.k))
         environment.setenv("LAB_POLICY__N", str(settings.policy.n))
         home.mkdir()
-        Story(Lab(settings), Teller(act=lambda number: None, say=print, progress=lambda progress: None), PLAN).run()
+        Story(Lab(settings), Teller(act=lambda number: None, say=print, progress=lambda progress: None, wait=lambda: None), PLAN).run()
     return home
 
 

@@ -23,6 +23,7 @@ class Terminal:
         self._live = sys.stderr.isatty()
         self._told = 0
         self._held_s = 0.0
+        self._looked_at = 0.0
         self._versions: dict[int | None, str] = {}
 
     def __enter__(self) -> Self:
@@ -32,7 +33,7 @@ class Terminal:
         self._clear()
 
     def teller(self) -> Teller:
-        return Teller(act=self._act, say=self._say, progress=self._progress)
+        return Teller(act=self._act, say=self._say, progress=self._progress, wait=self._wait)
 
     def _act(self, number: int) -> None:
         self._clear()
@@ -46,19 +47,27 @@ class Terminal:
     def _progress(self, progress: Progress) -> None:
         if progress.held_s != self._held_s:  # something was decided
             self._held_s = progress.held_s
-            self._decisions()
+            self._news()
         if self._live:
             counts = f"{progress.questions:>7,} asked  {progress.reports:>7,} outcomes  {progress.failed} failed"
             line = f"[{self._elapsed()}]    {progress.at:%a %d %b %H:%M}  {counts}"
             sys.stderr.write(f"\r{line:<{_WIDTH}}")
             sys.stderr.flush()
 
+    def _wait(self) -> None:
+        """While event time is held: what a retraining does is told as it happens."""
+        if time.monotonic() - self._looked_at > 0.5:
+            self._looked_at = time.monotonic()
+            self._news()
+
+    def _news(self) -> None:
+        self._decisions()
+        self._champion()
+
     def _decisions(self) -> None:
         decisions = self._lab.ledger.decisions()
         for decision in decisions[self._told :]:
             self._say(f"{decision['window']} {decision['outcome']:<15} {_shortened(decision['because'])}")
-        if len(decisions) > self._told:
-            self._champion()
         self._told = len(decisions)
 
     def _champion(self) -> None:

@@ -85,6 +85,7 @@ class Teller:
     act: Callable[[int], None]
     say: Callable[[str], None]
     progress: Callable[[Progress], None]
+    wait: Callable[[], None]
 
 
 @dataclass
@@ -171,8 +172,9 @@ class Story:
 
     def _year(self) -> None:
         began = time.monotonic()
-        self._tell.act(3)
-        plan, session = self._plan, Session(self._lab, self._tell.progress)
+        for act in (3, 4, 5):  # from here on they go on side by side
+            self._tell.act(act)
+        plan, session = self._plan, Session(self._lab, self._tell.progress, on_wait=self._tell.wait)
         for name, week in plan.faults:
             session.faults.start(name, week.start)
         session.play((plan.drill_before.start - plan.first.start) // timedelta(weeks=1))
