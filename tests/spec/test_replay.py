@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,18 @@ def test_a_repetition_says_the_same_and_comes_later(reports: list[Report]) -> No
         for other in again:
             assert report_item(other, "p") == report_item(once, "p")
             assert other.due > once.due
+
+
+def test_how_a_flight_is_reported_depends_on_that_flight_and_the_seed_alone(fortnight: Year) -> None:
+    """When the year is continued, what was reported of the flights before must not change."""
+    fewer = replace(fortnight, flights=fortnight.flights.iloc[1000:].reset_index(drop=True))
+    known = set(fewer.flights["flight_id"])
+
+    def reports(year: Year) -> list[Report]:
+        steps = Timeline(year, seed=7).steps(MONDAY - DAY, MONDAY + 4 * WEEK)
+        return [report for step in steps for report in step.reports if report.entity in known]
+
+    assert reports(fewer) == reports(fortnight)
 
 
 def test_the_same_seed_gives_the_same_timeline_and_another_one_another(fortnight: Year) -> None:
