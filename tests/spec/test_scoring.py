@@ -18,7 +18,8 @@ from mlops_lab.errors import FeaturesWrong, ScorerRefused, StoreUnreachable
 from mlops_lab.features.view import Feature, Kind, Value
 from mlops_lab.scoring import DirectoryStore, Forest, Scorer, Split, sha256
 from mlops_lab.scoring.forest import canonical
-from model_builders import FEATURES, a_forest
+from mlops_lab.training.rows import values_of
+from model_builders import FEATURES, a_forest, some_rows
 
 THRESHOLDS = (-1e300, -2.5, -0.0, 0.5, 1.0, 7.25, 1e300)
 
@@ -104,6 +105,22 @@ def test_a_batch_of_any_size_answers_row_by_row() -> None:
 
     assert scorer.score(scorer.encode(rows)).tolist() == pytest.approx([scorer.score_one(row) for row in rows], abs=1e-15)
     assert scorer.score(scorer.encode([])).shape == (0,)
+
+
+def test_a_table_by_columns_is_the_same_rows() -> None:
+    """Whole tables are encoded by column: gaps, unknown categories and numbers mean what they mean row by row."""
+    scorer = Scorer.from_bytes(a_forest().to_bytes())
+    frame = some_rows(500).features
+    frame.loc[:20, "origin"] = "nowhere"
+    columns = [frame[feature.name].to_numpy() for feature in scorer.features]
+
+    by_column = scorer.encode_columns(columns)
+
+    assert np.array_equal(by_column, scorer.encode(values_of(frame, scorer.features)), equal_nan=True)
+    with pytest.raises(FeaturesWrong):
+        scorer.encode_columns(columns[1:])
+    with pytest.raises(FeaturesWrong, match="hour"):
+        scorer.encode_columns([columns[0].astype(str), *columns[1:]])
 
 
 def test_a_category_may_hold_anything_but_a_number_may_not_hold_text() -> None:

@@ -1,8 +1,10 @@
 """The six acts of the demo. It gives orders and plays traffic; whether an act succeeded is said by `evidence.py`, from the stores."""
 
 import fcntl
+import importlib
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,6 +159,8 @@ class Story:
         self._tell.say(f"Prefect answers after {time.monotonic() - began:.0f} s of waiting")
         order = TrainModel(order_id("train-first", at), at, TRAINER, origin="first")
         self._lab.bus.publish(CONTROL, [order.to_message(self._lab.model)])
+        # While the trainer works this process has nothing to do: it imports what the examination at the end will need.
+        threading.Thread(target=importlib.import_module, args=("mlops_lab.registry.on_mlflow",), daemon=True).start()
         self._settle()
         version = self._lab.ledger.versions()[-1]
         try:

@@ -25,7 +25,7 @@ from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import Package
 from mlops_lab.training.evaluate import Evaluation, evaluate
 from mlops_lab.training.export import check_parity, export
-from mlops_lab.training.rows import TrainingRows, values_of
+from mlops_lab.training.rows import TrainingRows, model_frame
 
 MIN_ROWS = 5_000
 PARITY_ROWS = 10_000
@@ -177,7 +177,8 @@ def probabilities_of(scorer: Scorer, rows: TrainingRows) -> NDArray[np.float64]:
     """What a scorer says about rows, shape (rows,)."""
     if not len(rows):
         return np.empty(0)
-    return scorer.score(scorer.encode(values_of(rows.features, scorer.features)))
+    table = model_frame(rows.features, scorer.features)
+    return scorer.score(scorer.encode_columns([table[feature.name].to_numpy() for feature in scorer.features]))
 
 
 def _history(lab: Lab, until: datetime) -> TrainingRows:
