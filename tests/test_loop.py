@@ -126,6 +126,12 @@ def damages() -> dict[str, tuple[str, str]]:
         "an approval": ("lab.db", "DELETE FROM fact WHERE id = (SELECT MIN(id) FROM fact WHERE kind = 'approval')"),
         "an assignment": ("lab.db", "DELETE FROM assignment WHERE id = 2"),
         "an attempt": ("replay.db", "DELETE FROM attempt WHERE id = 100"),
+        "the last message": (
+            "bus.db",
+            "DELETE FROM message WHERE topic = 'control' AND offset = (SELECT MAX(offset) FROM message WHERE topic = 'control')",
+        ),
+        "the references": ("bus.db", "DELETE FROM message WHERE topic = 'references'"),
+        "the last decision": ("lab.db", "DELETE FROM fact WHERE id = (SELECT MAX(id) FROM fact WHERE kind = 'decision')"),
         "a message": ("bus.db", "DELETE FROM message WHERE topic = 'observations' AND offset = 100"),
         "a flow run": ("prefect/prefect.db", "DELETE FROM flow_run WHERE name LIKE 'retrain%'"),
         "a model version's tag": ("mlflow.db", "DELETE FROM model_version_tags WHERE key = 'scorer_sha256' AND version = 1"),

@@ -17,7 +17,7 @@ from mlops_lab.settings import load_settings
 def command(output: Output, verify: bool) -> None:
     """Run the whole loop on a year of real flights: train, validate, promote, serve, monitor, retrain.
 
-    It starts its own services, takes about three minutes, and stops them again. At the end every act is examined from the stores
+    It starts its own services, takes some minutes, and stops them again. At the end every act is examined from the stores
     alone; the exit code is 0 only if all of them really happened. `lab demo --verify` examines once more at any time.
     """
     from mlops_lab.bootstrap import Lab

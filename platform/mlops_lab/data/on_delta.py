@@ -179,7 +179,7 @@ def _statistics(schema: TableSchema) -> dict[str, str]:
 
 
 def _no_version(table: str, version: int) -> NotEnoughData:
-    return NotEnoughData(f"Table '{table}' has no version {version}.", "see `lab data tables` for the versions there are.")
+    return NotEnoughData(f"Table '{table}' has no version {version}.", "see `lab history` for the versions there are.")
 
 
 def _first_line(error: BaseException) -> str:

@@ -108,7 +108,7 @@ class Snapshots:
             return known
         places = [place for place, snapshot in enumerate(known) if snapshot.digest == as_of.digest]
         if not places:
-            raise NotEnoughData(f"Snapshot {as_of.id} is not among the accepted ones.", "see `lab data snapshots`.")
+            raise NotEnoughData(f"Snapshot {as_of.id} is not among the accepted ones.", "see `lab history`.")
         return known[: places[0] + 1]
 
     def _standing(self, batch: Batch) -> Snapshot | None:

@@ -1,5 +1,6 @@
 """Did each act really happen? Recomputed from the stores alone; one record missing or changed makes the acts that rest on it fail."""
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,7 +65,7 @@ def examine(stores: Stores) -> list[Act]:
 def _safely(claims: Callable[[Stores], Findings], stores: Stores) -> Findings:
     try:
         yield from claims(stores)
-    except (LabError, LookupError, ValueError, TypeError, OSError, StopIteration, AssertionError) as error:
+    except (LabError, sqlite3.Error, LookupError, ValueError, TypeError, OSError, StopIteration, AssertionError) as error:
         yield "the stores can be read", False, f"{type(error).__name__}: {error}"
 
 
@@ -76,7 +77,8 @@ def _untouched(s: Stores) -> Findings:
     yield "no message was taken off the bus", not s.bus_gaps, s.bus_gaps or "no gap"
     failed = s.facts_of("order_failed")
     unexpected = [fact.subject for fact in failed if fact.body["type"] != "IngestBatch"]
-    yield "no order but a refused batch failed", not unexpected, unexpected or "none"
+    unexpected += [fact.subject for fact in s.facts_of("fact_failed")]
+    yield "nothing but the order of a refused batch failed", not unexpected, unexpected or "none"
 
 
 def _history(s: Stores) -> Findings:
@@ -147,7 +149,8 @@ def _watch(s: Stores) -> Findings:
     names = [decision.window.id for decision in s.decisions]
     yield "each week has one decision", len(names) >= 3 and _contiguous(names), f"{names[0]} to {names[-1]}"
     asked = sorted({Window.containing(moment.to_pydatetime()).id for moment in pd.unique(s.live["moment"].dt.floor("D"))})
-    closed = [name for name in asked if name <= names[-1]]
+    reached = s.journal.cursor()
+    closed = [name for name in asked if reached is not None and Window.of_week(name).closes_at <= reached]
     yield "every closed week with answers was decided", closed == names, len(closed)
     off = [decision.window.id for decision in s.decisions if not _remeasured(s, decision)]
     yield "each recorded skill is what the tables give", not off, off or f"{len(names)} measured again"

@@ -14,6 +14,7 @@ from mlops_lab.audit.chain import Break
 from mlops_lab.bootstrap import Lab
 from mlops_lab.data.label import OUTCOMES, Labelled, join
 from mlops_lab.data.prediction import PREDICTIONS
+from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.captured import LIVE
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
@@ -116,10 +117,21 @@ class Stores:
 
     @cached_property
     def bus_gaps(self) -> list[str]:
-        """Topics whose offsets are not 1, 2, 3, ...: a message was taken out."""
+        """What shows that a message was taken off the bus: offsets that are not 1, 2, 3, ..., a topic that is gone, a group that has
+        finished more than there is, or a message that was sent by a recorded transaction and is not there."""
         with sqlite3.connect(f"file:{self.lab.home / 'bus.db'}?mode=ro", uri=True, timeout=10) as db:
-            found = db.execute("SELECT topic, COUNT(*), MAX(offset) FROM message GROUP BY topic").fetchall()
-        return [f"topic {topic} has {count} messages up to offset {head}" for topic, count, head in found if count != head]
+            topics = {
+                str(t): (int(n), int(head)) for t, n, head in db.execute("SELECT topic, COUNT(*), MAX(offset) FROM message GROUP BY topic")
+            }
+            control = {str(identifier) for (identifier,) in db.execute("SELECT id FROM message WHERE topic = ?", (CONTROL,))}
+            groups = [(str(g), str(t), int(offset)) for g, t, offset in db.execute("SELECT grp, topic, offset FROM progress")]
+        with sqlite3.connect(f"file:{self.lab.home / 'lab.db'}?mode=ro", uri=True, timeout=10) as db:
+            found = db.execute("SELECT message_id FROM outbox WHERE topic = ? AND sent_at IS NOT NULL", (CONTROL,))
+            sent = {str(identifier) for (identifier,) in found}
+        gaps = [f"topic {topic} has {count} messages up to offset {head}" for topic, (count, head) in topics.items() if count != head]
+        gaps += [f"topic {topic} is gone" for topic in (OBSERVATIONS, REFERENCES, CONTROL) if topic not in topics]
+        gaps += [f"{group} has finished {offset} of {topic}" for group, topic, offset in groups if offset > topics.get(topic, (0, 0))[1]]
+        return gaps + [f"message {identifier} was sent and is not there" for identifier in sorted(sent - control)]
 
     @cached_property
     def scored_by_first(self) -> NDArray[np.float64]:

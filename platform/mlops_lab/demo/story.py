@@ -66,7 +66,7 @@ ACTS = {
     2: "The first champion is trained, judged, approved by somebody else, promoted",
     3: "The service answers while the year replays, outcomes arrive late",
     4: "Each closed week is watched and ends in one decision",
-    5: "Lost skill retrains by itself, and what does not earn the traffic is refused",
+    5: "Lost skill retrains by itself, and only a better model takes the traffic",
     6: "A bad challenger is refused, and a degraded one that got past is rolled back",
 }
 
@@ -238,6 +238,7 @@ def fresh_home(home: Path, say: Callable[[str], None]) -> None:
     if home.exists():
         shutil.rmtree(previous, ignore_errors=True)
         home.rename(previous)
+        say(f"What was in {home} is kept in {previous} until the next run.")
     home.mkdir(parents=True)
 
 
@@ -246,8 +247,10 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file while the story runs. The kernel lets go of the lock when its holder dies, and the file stays to say so."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:  # also after an error or Ctrl-C: only a demo that was killed leaves the file
+            path.unlink(missing_ok=True)
 
 
 def _lock_is_held(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """What production captured: live answers with their features as scored, joined with the outcomes that have arrived."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,17 +26,21 @@ class Captured:
     versions: dict[str, int]
 
 
-def labelled(lab: Lab, start: datetime | None, end: datetime, until: datetime) -> Labelled:
-    """Live answers whose moment lies in [start, end) with the outcomes known at `until`. Start None: from the beginning."""
+def labelled(lab: Lab, start: datetime | None, end: datetime, until: datetime, versions: Mapping[str, int] | None = None) -> Labelled:
+    """Live answers whose moment lies in [start, end) with the outcomes known at `until`. Start None: from the beginning.
+
+    Versions of the two tables, by name, read them as they were then; None as they are now.
+    """
     lab.shipper  # noqa: B018  declares both tables
     filters: list[Filter] = [LIVE, ("moment", "<", end)]
     if start is not None:
         filters.append(("moment", ">=", start))
-    predictions = lab.tables.read(PREDICTIONS, filters=filters)
+    as_of = versions or {}
+    predictions = lab.tables.read(PREDICTIONS, version=as_of.get(PREDICTIONS) or None, filters=filters)
     known: list[Filter] = [("at", "<=", until)]
     if start is not None:
         known.append(("at", ">=", start))
-    outcomes = lab.tables.read(OUTCOMES, filters=known)
+    outcomes = lab.tables.read(OUTCOMES, version=as_of.get(OUTCOMES) or None, filters=known)
     return join(predictions, outcomes, until)
 
 
@@ -43,13 +48,18 @@ def captured(lab: Lab, end: datetime, until: datetime) -> Captured:
     """What may be trained on: rows before `end`, one per entity, without the weeks that ended in a data incident."""
     lab.shipper  # noqa: B018
     versions = {table: lab.tables.version(table) for table in (PREDICTIONS, OUTCOMES)}
-    rows = training_rows(lab, labelled(lab, None, end, until).rows)
+    rows = training_rows(lab, labelled(lab, None, end, until, versions).rows)
+    return Captured(without_incidents(lab, rows), versions)
+
+
+def without_incidents(lab: Lab, rows: TrainingRows) -> TrainingRows:
+    """The rows outside the weeks that ended in a data incident: a broken feed neither trains nor judges."""
     keep = np.ones(len(rows), dtype=np.bool_)
     for decision in lab.ledger.decisions():
         if decision["outcome"] == Outcome.DATA_INCIDENT:
             start, stop = (as_moment(datetime.fromisoformat(decision[edge])) for edge in ("start", "end"))
             keep &= ~((rows.moments >= start) & (rows.moments < stop))
-    return Captured(rows.take(keep), versions)
+    return rows.take(keep)
 
 
 def first_moment(lab: Lab) -> datetime | None:

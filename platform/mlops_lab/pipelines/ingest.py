@@ -22,7 +22,11 @@ def ingest(order: IngestBatch, lab: Lab) -> Snapshot:
         SnapshotRefused: The gate refused it; it is in quarantine with verdict, report and raw files.
         BatchConflict: Another content was accepted under this name.
     """
-    window, folder = Window.of_week(order.window), Path(order.folder)
+    folder = Path(order.folder)
+    try:
+        window = Window.of_week(order.window)
+    except ValueError as error:
+        raise BatchUnreadable(f"'{order.window}' is no ISO week.", "name it like 2013-W14.") from error
     try:
         batch = read_batch(folder, lab.use_case.tables, window.id, window.start, window.end)
     except BatchUnreadable as error:

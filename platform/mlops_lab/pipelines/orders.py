@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, ClassVar
 
-from mlops_lab.clock import from_iso, iso
+from mlops_lab.clock import iso
+from mlops_lab.errors import UsageError
 from mlops_lab.events import Message
 
 
@@ -32,7 +33,12 @@ class Order:
 
     @classmethod
     def from_message(cls, message: Message) -> "Order":
-        return cls(id=message.id, at=message.at, **message.data)
+        try:
+            return cls(id=message.id, at=message.at, **message.data)
+        except TypeError as error:
+            raise UsageError(
+                f"Order {message.id} is no {cls.TYPE}: {error}.", "give the order again, with the fields of its type."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +78,3 @@ class PromoteModel(Order):
 def order_id(kind: str, *parts: object) -> str:
     """A readable id that two runs agree on: `train-retrain-2013-W29`."""
     return "-".join([kind, *(iso(p).replace(":", "") if isinstance(p, datetime) else str(p) for p in parts)])
-
-
-def read_moment(text: str) -> datetime:
-    """Event time from a command line: ISO 8601, or a date alone for its midnight in UTC."""
-    return from_iso(text if "T" in text else f"{text}T00:00:00Z")

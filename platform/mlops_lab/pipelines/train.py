@@ -15,7 +15,7 @@ from mlops_lab.data.label import OUTCOMES
 from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.errors import NoChampion, NotEnoughData
 from mlops_lab.monitoring.window import Window
-from mlops_lab.pipelines.captured import captured, labelled, training_rows
+from mlops_lab.pipelines.captured import captured, labelled, training_rows, without_incidents
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.registry.candidate import Candidate, DataInput
 from mlops_lab.registry.version import ModelVersion
@@ -67,9 +67,12 @@ def judged_weeks(at: datetime, weeks: int) -> tuple[Window, Window]:
 
 
 def held_out_rows(lab: Lab, at: datetime) -> TrainingRows:
-    """Labelled rows of the newest closed weeks: as production answered them, or from accepted history where it did not answer yet."""
+    """Labelled rows of the newest closed weeks: as production answered them, or from accepted history where it did not answer yet.
+
+    Weeks that ended in a data incident are left out; if too little remains, the judge refuses.
+    """
     first, last = judged_weeks(at, lab.settings.judge.weeks)
-    served = training_rows(lab, labelled(lab, first.start, last.end, at).rows)
+    served = without_incidents(lab, training_rows(lab, labelled(lab, first.start, last.end, at).rows))
     history = _history(lab, at).since(first.start).before(last.end)
     return served.concat(history)
 

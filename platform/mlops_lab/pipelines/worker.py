@@ -73,9 +73,14 @@ class Worker:
 
 
 def settled(lab: Lab) -> bool:
-    """True when every worker has done all that was asked of it and all that followed."""
-    head = lab.bus.head(CONTROL)
-    return all(lab.bus.committed(name, CONTROL) >= head for name in DUTIES) and not lab.outbox.pending(1)
+    """True when every worker has done all that was asked of it and all that followed.
+
+    The head is read last: a worker that publishes what follows and then commits, all between two looks, must not look finished.
+    """
+    if lab.outbox.pending(1):
+        return False
+    finished = min(lab.bus.committed(name, CONTROL) for name in DUTIES)
+    return finished >= lab.bus.head(CONTROL)
 
 
 def _duty(arguments: list[str]) -> Duty:

@@ -207,6 +207,7 @@ class Driver:
             self._open[entity] = (identifier, at)
         self._asked += len(questions)
         self._note("predict", at, len(questions), answer, ids)
+        _require_reached(answer)
 
     async def _tell(self, at: datetime, reports: Sequence[Any]) -> None:
         known = [(report, self._open[report.entity][0]) for report in reports if report.entity in self._open]
@@ -217,6 +218,7 @@ class Driver:
         accepted = 200 <= answer.status < 300
         self._reported += len(known)
         self._note("feedback", at, len(known), answer, tuple(report.event_id for report, _ in known) if accepted else ())
+        _require_reached(answer)
 
     async def _probe(self, at: datetime, done: asyncio.Event) -> None:
         """Ask the last question again and again; once more when all is done, so that the version that serves now has answered."""
@@ -241,6 +243,15 @@ class Driver:
         progress = Progress(at, self._asked, self._reported, self._failed, self._held_s)
         self._on_progress(progress)
         return progress
+
+
+def _require_reached(answer: Answer) -> None:
+    """End the replay when nobody answers at all: going on would leave the rest of the week unasked for good."""
+    if answer.status == 0:
+        raise ServiceNotReady(
+            f"The inference service does not answer: {answer.body.decode('utf-8', 'replace')}.",
+            "see `lab status`; after `lab up`, `lab replay` goes on in the same week.",
+        )
 
 
 def publish_references(bus: EventBus, facts: Sequence[Message]) -> int:
