@@ -36,7 +36,7 @@ from mlops_lab.pipelines.judge import judge_version
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.promote import project_alias, promote
 from mlops_lab.pipelines.ship import ship
-from mlops_lab.pipelines.train import gather
+from mlops_lab.pipelines.train import gather, held_out_rows
 from mlops_lab.pipelines.watch import watch
 from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.registry.version import Role, State
@@ -45,6 +45,7 @@ from mlops_lab.retraining.decision import Outcome
 from mlops_lab.scoring.store import DirectoryStore
 from mlops_lab.serving.prediction_log import PredictionLog
 from mlops_lab.training import export
+from mlops_lab.training.rows import as_moment
 from pipeline_builders import (
     PER_DAY,
     SmallLab,
@@ -491,6 +492,18 @@ def test_a_week_that_ended_in_a_data_incident_is_not_trained_on(moved: SmallLab)
     assert digest(moved) == before
 
 
+def test_a_week_that_ended_in_a_data_incident_judges_nobody(moved: SmallLab) -> None:
+    served(moved, 7, 8)
+    broken = parcels(week(9)).assign(weight_kg=lambda rows: rows["weight_kg"] * 1000)
+    served(moved, 9, rows=broken)
+    reach(moved, 9)
+    held_out = held_out_rows(moved, week(10).start)
+
+    assert [decision["outcome"] for decision in moved.ledger.decisions()][-1] == "data_incident"
+    assert len(held_out) > 0
+    assert held_out.moments.max() < as_moment(week(9).start)
+
+
 def test_what_was_accepted_later_does_not_change_what_an_old_order_gives(moved: SmallLab) -> None:
     order = a_training(week(7).start)
     before = gather(order, moved)
@@ -606,6 +619,20 @@ def test_a_promotion_that_another_one_overtook_loses_the_race(lab: SmallLab, mon
         promote(versions[0], week(9).start, OPERATOR, lab, kind="override", why="too late")
     assert other.ledger.champion().version == versions[1]
     assert len(lab.ledger.assignments()) == 2
+
+
+def test_a_judgement_against_another_champion_promotes_nothing(lab: SmallLab) -> None:
+    """Better than version 1 says nothing about a version that took the traffic since."""
+    served(lab, 7, 8, 9, 10, turned=True)
+    judgement, better = training_flow(a_training(AT, "curiosity"), lab)
+    lab.approvals.approve(better.number, read_token(lab.keys / f"{APPROVER}.token"), "better than version 1", AT)
+    other = training_flow(a_training(AT, "other"), lab)[1]
+    promote(other.number, AT, OPERATOR, lab, kind="override", why="came first")
+
+    assert judgement.outcome == "promote"
+    with pytest.raises(PromotionRefused, match=f"against version 1, but the champion is version {other.number}"):
+        promote(better.number, AT, OPERATOR, lab)
+    assert lab.ledger.champion().version == other.number
 
 
 def test_promoting_the_champion_again_changes_nothing(lab: SmallLab) -> None:
@@ -735,6 +762,22 @@ def test_an_operators_order_promotes_what_somebody_else_approved(lab: SmallLab) 
     work(lab)
 
     assert lab.ledger.champion().version == version.number
+
+
+def test_work_that_appears_between_two_looks_is_not_overlooked() -> None:
+    """A worker may publish what follows and commit what led to it while somebody asks whether all is done."""
+
+    class Busy:
+        last = 5
+
+        def committed(self, group: str, topic: str) -> int:
+            done, self.last = self.last, self.last + 1
+            return done
+
+        def head(self, topic: str) -> int:
+            return self.last
+
+    assert not settled(SimpleNamespace(bus=Busy(), outbox=SimpleNamespace(pending=lambda limit: [])))  # type: ignore[arg-type]
 
 
 # --- Shipping and resuming --------------------------------------------------------------------------------------------------------

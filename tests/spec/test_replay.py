@@ -565,6 +565,18 @@ def test_questions_are_asked_once_and_outcomes_told_by_the_id_of_their_answer(st
     assert stage.journal.ids("predict") == ["of-a", "of-b", "of-c"]
 
 
+def test_a_service_that_does_not_answer_ends_the_replay_where_it_stands(stage: Stage) -> None:
+    """Each question would fail at once and the week would be over in a moment; so it ends, and the week is not counted as played."""
+    stage.service.status = 0
+
+    with pytest.raises(ServiceNotReady, match="does not answer"):
+        stage.play(flights_of("a", "b", "c"), SCHEDULED + 4 * DAY)
+
+    assert stage.journal.cursor() is None
+    assert stage.journal.unfinished()
+    assert stage.journal.tally("predict").failed >= 1
+
+
 def test_the_facts_of_a_minute_are_on_the_bus_before_its_questions(stage: Stage) -> None:
     """The weather of the very minute of the question is there when it is asked."""
     same_minute = a_year([a_flight("a"), departed(NOON, 5), arrived(NOON, 9)], [observed(NOON, 70.0), observed(NOON + MINUTE, 80.0)])
