@@ -635,6 +635,18 @@ def test_a_judgement_against_another_champion_promotes_nothing(lab: SmallLab) ->
     assert lab.ledger.champion().version == other.number
 
 
+def test_a_message_that_nobody_can_work_on_is_recorded_and_does_not_end_the_worker(lab: SmallLab) -> None:
+    """A fault of the platform, too: delivered again it would end the worker again, and nothing behind it would ever be done."""
+    broken = Message(IngestBatch.TYPE, AT, "parcels", {"by": OPERATOR, "folder": 7, "window": "2013-W07"}, id="broken")
+    lab.bus.publish(CONTROL, [broken])
+    give(lab, replace(deliver(lab, week(7)), at=AT))
+    work(lab)
+
+    assert [fact.subject for fact in lab.ledger.facts("order_failed")] == ["broken"]
+    assert "TypeError" in lab.ledger.facts("order_failed")[0].body["what"]
+    assert lab.snapshots.all()[-1].batch == week(7).id
+
+
 def test_promoting_the_champion_again_changes_nothing(lab: SmallLab) -> None:
     before = lab.ledger.champion()
 

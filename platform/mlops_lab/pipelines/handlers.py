@@ -47,20 +47,21 @@ def handle(message: Message, lab: Lab, duty: Duty) -> None:
     A failed order is recorded with its reason and is not tried again; the next one is not held up by it. What a fact leads to is tried
     again only where a service did not answer; otherwise it is recorded too, or one fact that was overtaken would stop all others.
     """
-    if message.type in duty.orders:
-        try:
-            duty.orders[message.type](message, lab)
-        except LabError as error:
-            log.error("order.failed", extra={"order": message.id, "why": error.what})
-            _keep_failure("order_failed", message, error, lab)
-    elif message.type in duty.facts:
-        try:
-            duty.facts[message.type](message, lab)
-        except ServiceError:
+    kind = "order_failed" if message.type in duty.orders else "fact_failed"
+    handler = duty.orders.get(message.type) or duty.facts.get(message.type)
+    if handler is None:
+        return
+    try:
+        handler(message, lab)
+    except LabError as error:
+        if kind == "fact_failed" and isinstance(error, ServiceError):
             raise
-        except LabError as error:
-            log.error("fact.failed", extra={"fact": message.id, "why": error.what})
-            _keep_failure("fact_failed", message, error, lab)
+        log.error("worker.failed", extra={"kind": kind, "message_id": message.id, "why": error.what})
+        _keep_failure(kind, message, error, lab)
+    except Exception as error:  # a fault of ours: unrecorded, it would end the worker each time the message is delivered again
+        log.exception("worker.broken", extra={"kind": kind, "message_id": message.id})
+        unexpected = LabError(f"{type(error).__name__}: {error}", "read the worker's log: this is a fault of the platform.")
+        _keep_failure(kind, message, unexpected, lab)
 
 
 def _keep_failure(kind: str, message: Message, error: LabError, lab: Lab) -> None:
