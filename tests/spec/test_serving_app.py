@@ -180,7 +180,7 @@ def test_no_request_fails_and_none_mixes_models_while_models_are_swapped(tmp_pat
         for i in range(1, 101):
             replica.books.promote(1 + i % 3, digests[1 + i % 3])
             deadline = time.monotonic() + 5
-            while replica.parts.slot.require().assignment != len(replica.books.lines) and time.monotonic() < deadline:
+            while replica.parts.slot.require().champion.assignment != len(replica.books.lines) and time.monotonic() < deadline:
                 time.sleep(0.001)
 
     async def story(client: httpx.AsyncClient) -> None:

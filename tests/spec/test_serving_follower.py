@@ -27,7 +27,7 @@ def test_what_the_ledger_names_is_put_in_place(tmp_path: Path) -> None:
         replica.books.promote(version, replica.store.put(a_package(p)))
         replica.follow()
         assert probability(replica) == p
-        assert replica.parts.slot.require().version == version
+        assert replica.parts.slot.require().champion.version == version
     assert replica.parts.follower.trouble is None
 
 
@@ -167,12 +167,12 @@ def test_a_refused_package_is_not_downloaded_twice_a_second(tmp_path: Path) -> N
 def test_the_same_scorer_under_a_new_line_is_not_loaded_again(tmp_path: Path) -> None:
     replica = a_replica(tmp_path)
     replica.follow()
-    scorer = replica.parts.slot.require().scorer
+    scorer = replica.parts.slot.require().champion.scorer
     replica.books.promote(1)
     replica.follow()
 
-    assert replica.parts.slot.require().scorer is scorer
-    assert replica.parts.slot.require().assignment == 2
+    assert replica.parts.slot.require().champion.scorer is scorer
+    assert replica.parts.slot.require().champion.assignment == 2
 
 
 class TestCache:

@@ -10,7 +10,7 @@ import pytest
 from mlops_lab.errors import BusUnreachable, LogUnwritable, ModelError, NoChampion, ScorerRefused
 from mlops_lab.events import OBSERVATIONS, REFERENCES
 from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.loaded import picker, try_out
+from mlops_lab.serving.loaded import LineUp, picker, try_out
 from mlops_lab.serving.prediction_log import read_frames
 from mlops_lab.serving.predictor import ONE_BY_ONE
 from serving_builders import FEATURES, NOON, Flat, Queues, a_count, a_package, a_replica, an_item
@@ -91,7 +91,7 @@ def test_what_is_no_probability_is_neither_answered_nor_logged(tmp_path: Path, n
     replica = a_replica(tmp_path)
     replica.follow()
     slot = replica.parts.slot
-    slot.current = replace(slot.require(), scorer=Flat(nonsense))
+    slot.lineup = LineUp(replace(slot.require().champion, scorer=Flat(nonsense)))
 
     with pytest.raises(ModelError, match="no probability"):
         replica.parts.predictor.answer([ask(an_item())] * rows, "r")

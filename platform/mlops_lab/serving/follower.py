@@ -11,7 +11,7 @@ from mlops_lab.clock import Clock, from_iso, iso
 from mlops_lab.errors import LabError, NoChampion
 from mlops_lab.registry.version import Assignment, ModelVersion
 from mlops_lab.serving.cache import Known, KnownFile, PackageCache
-from mlops_lab.serving.loaded import Loaded, Scorer, Slot, picker, try_out
+from mlops_lab.serving.loaded import LineUp, Loaded, Scorer, Slot, picker, try_out
 
 _LONGEST_PAUSE_S = 10.0
 _WRITE_KNOWN_EVERY_S = 30.0
@@ -117,7 +117,7 @@ class Follower:
         self.known_at = self._clock.now()
         if champion.version is None:
             if current is not None:
-                self._slot.current = None
+                self._slot.lineup = None
                 self._known.forget()
                 _log.warning("serving.champion_taken_away", extra={"assignment": champion.id, "by": champion.by, "why": champion.why})
             self._say(None)
@@ -154,7 +154,7 @@ class Follower:
             scorer = self._load(self._cache.scorer(digest, model))
             try_out(scorer)
         loaded = Loaded(model, number, assignment, assigned_at, digest, scorer, picker(self._offered, scorer.features))
-        self._slot.current = loaded
+        self._slot.lineup = LineUp(loaded)
         self.swaps += 1
         if self.known_at is not None:
             self._write_known(loaded)

@@ -1,8 +1,9 @@
-"""The model that answers right now: one immutable value behind one reference, so that a swap falls between two requests."""
+"""The models that answer right now: one immutable line-up behind one reference, so that a swap falls between two requests."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -61,20 +62,56 @@ class Loaded:
     pick: Pick | None
 
 
+@dataclass(frozen=True, slots=True)
+class LineUp:
+    """Who answers, and who is tried beside: one value, so that a request sees one line-up from its start to its end.
+
+    Attributes:
+        champion: Answers.
+        canary: Answers `canary_permille` of the requests in the champion's place; None for none.
+        canary_permille: 0 to 1000, in steps of 0.1 % of the requests.
+        shadow: Scores `shadow_permille` of the requests after they were answered, and is only logged; None for none.
+        shadow_permille: 0 to 1000.
+    """
+
+    champion: Loaded
+    canary: Loaded | None = None
+    canary_permille: int = 0
+    shadow: Loaded | None = None
+    shadow_permille: int = 0
+
+
 class Slot:
-    """Holds what answers. Reading or replacing `current` is one step, so a request sees one model from its start to its end."""
+    """Holds the line-up. Reading or replacing it is one step."""
 
-    __slots__ = ("current",)
+    __slots__ = ("lineup",)
 
-    def __init__(self, current: Loaded | None = None) -> None:
-        self.current = current
+    def __init__(self, lineup: LineUp | None = None) -> None:
+        self.lineup = lineup
 
-    def require(self) -> Loaded:
-        """What answers. Raises NoChampion while there is none."""
-        loaded = self.current
-        if loaded is None:
+    @property
+    def current(self) -> Loaded | None:
+        """The champion; None while there is none."""
+        lineup = self.lineup
+        return None if lineup is None else lineup.champion
+
+    def require(self) -> LineUp:
+        """Who answers. Raises NoChampion while there is nobody."""
+        lineup = self.lineup
+        if lineup is None:
             raise NoChampion("No model is in place to answer with.", "train and promote a version: `lab train`, `lab promote`.")
-        return loaded
+        return lineup
+
+
+def share_of(salt: int, identifier: str) -> int:
+    """Where a request falls, 0 to 999, evenly and always the same for the same salt: it is dealt to a share of n permille when below n.
+
+    Args:
+        salt: The model version on trial, so that each trial meets other requests, and a growing share keeps those it had.
+        identifier: The request's id.
+    """
+    digest = blake2b(identifier.encode(), digest_size=8, salt=salt.to_bytes(8, "little")).digest()
+    return int.from_bytes(digest, "little") % 1000
 
 
 def picker(offered: Sequence[str], wanted: Sequence[Feature]) -> Pick | None:

@@ -60,7 +60,7 @@ class Predictor:
             LogUnwritable: The answers could not be logged, so there are none.
             ModelError: The model's output is not a probability.
         """
-        loaded = self._slot.require()
+        loaded = self._slot.require().champion
         self._facts.catch_up()
         rows = list(map(self._online.read, asks))
         pick = loaded.pick
