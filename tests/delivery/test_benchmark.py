@@ -3,6 +3,7 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from benchmarks.serving.evidence import NotInTheLog, Witness, answered, require_
 from benchmarks.serving.figures import GOALS, Goal, Round, Spread, percentile, ratio
 from benchmarks.serving.load import Load, LoadFailed, ask_once, drive, request
 from benchmarks.serving.report import page, write
+from benchmarks.serving.stages import STAGES, Stopwatch, found
 from mlops_lab.serving.prediction_log import PredictionLog
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
@@ -177,9 +179,9 @@ def a_result(**changes: object) -> dict[str, Any]:
         "parity": parity,
         "first_answer_s": dict.fromkeys(("ours", "echo", "mlflow"), spread),
         "resident_mib": dict.fromkeys(("default", "echo", "mlflow"), 90.0),
-        "evidence": {name: {"answers": 1000, "answers_before_kill": 10} for name in ("default", "disk")},
+        "evidence": {name: {"answers": 1000, "answers_before_kill": 10, "again_after_kill_s": 0.5} for name in ("default", "disk")},
         "modes_left_out": ["shadow", "canary"],
-        "inside": {"stages_us": {"score": 20.0, "whole": 70.0}, "scorer_us": spread},
+        "inside": {"us": {"score": 20.0}, "cpu_us": 70.0, "requests_per_turn": 3.0},
         **changes,
     }
 
@@ -195,6 +197,31 @@ MACHINE = {
     },
     **{"packages": {"numpy": "2"}, "load_average_before": 0.1, "took_s": 300.0, "quick": False},
 }
+
+
+def test_the_stopwatch_counts_each_stage_for_itself() -> None:
+    class Watched:
+        def outer(self, times: int) -> int:
+            time.sleep(0.002)
+            return sum(self.inner() for _ in range(times))
+
+        def inner(self) -> int:
+            time.sleep(0.003)
+            return 1
+
+    watch = Stopwatch()
+    watch.around(Watched, "outer", "headers and validation")
+    watch.around(Watched, "inner", "score")
+    assert Watched().outer(2) == 2
+
+    assert watch.calls == {"headers and validation": 1, "score": 2}
+    assert watch.per_request_us()["score"] >= 6000
+    assert watch.took_s["headers and validation"] < watch.took_s["score"]
+
+
+@pytest.mark.parametrize(("stage", "where", "name"), STAGES)
+def test_every_stage_that_is_watched_exists(stage: str, where: str, name: str) -> None:
+    assert callable(getattr(found(where), name)), f"'{stage}' is now somewhere else: correct STAGES in stages.py"
 
 
 def test_the_result_says_plainly_what_was_not_reached() -> None:

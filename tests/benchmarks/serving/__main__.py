@@ -101,8 +101,7 @@ class Bench:
         return servers.ours(name, self.material.home(name), durability)
 
     def log_of(self, name: str) -> Path:
-        (directory,) = self.material.home(name).glob("serving/*/log")
-        return directory
+        return self.material.home(name) / "serving" / ServiceSettings().replica / "log"
 
     def first_of(self, kind: str) -> bytes:
         return self.bodies.single[kind if kind in ("mlflow", "echo", "hello") else "ours"][0]
@@ -123,6 +122,7 @@ class Bench:
             names = [feature["name"] for feature in json.loads(self.material.scorer.read_bytes())["features"]]
         ours = [probability for _, probability in answered(replies)]
         logged = [rows[identifier]["features"] for identifier, _ in answered(replies)]
+        self.material.rows.write_text(json.dumps(logged))
         records = [dict(zip(names, values, strict=True)) for values in logged]
         self.bodies.single["mlflow"] = [request("/invocations", _records([record])) for record in records]
         self.bodies.batch["mlflow"] = [request("/invocations", _records(batch)) for batch in _batches(records)]
@@ -227,23 +227,33 @@ class Bench:
                 raise Unmeasurable(f"{name} was not killed under load: {load.lost} connections lost, {len(load.replies)} replies.")
             with self.serving(self.ours(name), self.first_of(name)) as server:
                 witness.examine(load.replies, unanswered=MANY + 1)  # the restart's own first request is one
-            self.found["evidence"][name]["answers_before_kill"] = len(load.replies)
+            self.found["evidence"][name] |= {"answers_before_kill": len(load.replies), "again_after_kill_s": server.first_answer_s}
             self.say(f"{name}: killed under load after {len(load.replies)} answers; all are in the log exactly once")
 
     def look_inside(self) -> None:
-        """Where a request's time goes, and what the scorer alone takes, in a process of its own on the servers' core."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")} | servers.QUIET
-        env |= {"LAB_HOME": str(self.material.home("default")), "LAB_SERVICE__REPLICA": "stages"}
-        argv = [sys.executable, "-m", "benchmarks.serving.stages", str(self.material.run / "flights.json"), str(self.material.scorer)]
-        done = subprocess.run(
-            [*argv, str(1 if self.plan.rounds < 5 else 5)],
-            env=env,
-            stdout=subprocess.PIPE,
-            check=True,
-            preexec_fn=lambda: os.sched_setaffinity(0, {self._server_core}),
-        )
-        self.found["inside"] = json.loads(done.stdout)
-        self.say(f"scorer: {self.found['inside']['scorer_us']['median']:.1f} µs for one row")
+        """Where a request's time goes at 8 connections, and what the scorer alone takes, both on the servers' core."""
+        argv = [
+            sys.executable,
+            "-m",
+            "benchmarks.serving.scorer",
+            str(self.material.scorer),
+            str(self.material.rows),
+            str(self.plan.rounds),
+        ]
+        done = subprocess.run(argv, stdout=subprocess.PIPE, check=True, preexec_fn=lambda: os.sched_setaffinity(0, {self._server_core}))
+        self.found["scorer_us"] = Spread.over(json.loads(done.stdout)).to_dict()
+        report = material.run / "stages.json"
+        with self.serving(servers.watched(material.home("default"), report), self.first_of("ours")) as server:
+            drive(server.port, self.bodies.single["ours"], MANY, self.plan.warm_s)
+            used = server.cpu_s()
+            load = drive(server.port, self.bodies.single["ours"], MANY, self.plan.single_s)
+            cpu_us = (server.cpu_s() - used) / len(load.replies) * 1e6
+        if not report.is_file():
+            raise Unmeasurable("The watched service wrote no stages: see stages.py.")
+        self.found["inside"] = {**json.loads(report.read_text()), "cpu_us": cpu_us}
+        stages = self.found["inside"]["us"]
+        self.say(f"one request: {sum(stages.values()):.0f} µs in its stages, {cpu_us:.0f} µs of the process under the stopwatch")
+        self.say(f"scorer: {self.found['scorer_us']['median']:.1f} µs for one row")
 
     def results(self) -> dict[str, Any]:
         """Everything, with the headline figures at the top."""
@@ -269,7 +279,7 @@ class Bench:
                 spread[f"{name}_p99_to_default_c8"] = ratio(of("modes", name, "p99_ms"), of("modes", "default", "p99_ms"))
         spreads = {name: one.to_dict() for name, one in spread.items()}
         spreads["first_answer_to_mlflow"] = self.found["first_answer_to_mlflow"]
-        spreads["scorer_us"] = self.found["inside"]["scorer_us"]
+        spreads["scorer_us"] = self.found["scorer_us"]
         headline = {name: one["median"] for name, one in spreads.items()}
         headline["rss_mib"] = self.found["resident_mib"]["default"]
         table = {load: {name: [asdict(one) for one in ones] for name, ones in by_name.items()} for load, by_name in rounds.items()}
@@ -357,11 +367,11 @@ def main() -> int:
         bench = Bench(material, plan, cores)
         for step in (
             bench.compare_answers,
+            bench.look_inside,
             bench.time_starts,
             bench.compare_servers,
             bench.compare_modes,
             bench.kill_under_load,
-            bench.look_inside,
         ):
             step()
         took = time.perf_counter() - began

@@ -18,7 +18,7 @@ APRIL = datetime(2013, 4, 1, tzinfo=UTC)
 """The models have seen January to March; the service answers behind it."""
 
 NOW = datetime(2013, 4, 3, 23, tzinfo=UTC)
-"""Event time of the run: a Wednesday evening. The bus holds the facts of 60 hours before it; asked are the flights of 12 hours before it."""
+"""Event time of the run: a Wednesday evening. The bus holds the facts of the 60 hours before, asked are flights of the 12 hours before."""
 
 FACTS_SPAN, ASKED_SPAN = timedelta(hours=60), timedelta(hours=12)
 FLIGHTS = 512
@@ -42,6 +42,11 @@ class Material:
     def scorer(self) -> Path:
         """The champion's scorer file."""
         return self.run / "scorer.json"
+
+    @property
+    def rows(self) -> Path:
+        """The features of the flights as our service computed them, once it was asked."""
+        return self.run / "rows.json"
 
     def items(self) -> list[dict[str, Any]]:
         """The flights, as request items."""

@@ -31,7 +31,6 @@ class Kind:
     """How one server is started. `{port}` in `argv` and `env` stands for its port."""
 
     name: str
-    path: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
 
@@ -39,18 +38,24 @@ class Kind:
 def ours(name: str, home: Path, durability: str = "process") -> Kind:
     """The real service process."""
     env = {"LAB_HOME": str(home), "LAB_SERVICE__PORT": "{port}", "LAB_SERVICE__DURABILITY": durability}
-    return Kind(name, "/v1/predict", (sys.executable, "-m", "mlops_lab.bootstrap.serve"), env)
+    return Kind(name, (sys.executable, "-m", "mlops_lab.bootstrap.serve"), env)
+
+
+def watched(home: Path, report: Path) -> Kind:
+    """The same process with a stopwatch inside; see `stages.py`."""
+    env = {"LAB_HOME": str(home), "LAB_SERVICE__PORT": "{port}", "LAB_SERVICE__REPLICA": "stages"}
+    return Kind("stages", (sys.executable, "-m", "benchmarks.serving.stages", str(report)), env)
 
 
 def mlflow(model: Path) -> Kind:
     """`mlflow models serve`, one worker."""
     argv = (sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local", "--host", "127.0.0.1", "--port", "{port}")
-    return Kind("mlflow", "/invocations", (*argv, "--workers", "1", "--model-uri", str(model)), {})
+    return Kind("mlflow", (*argv, "--workers", "1", "--model-uri", str(model)), {})
 
 
 def reference(name: str) -> Kind:
     """The echo, or the hello."""
-    return Kind(name, "/predict", (sys.executable, "-m", "benchmarks.serving.references", name, "{port}"), {})
+    return Kind(name, (sys.executable, "-m", "benchmarks.serving.references", name, "{port}"), {})
 
 
 class Server:
