@@ -232,14 +232,9 @@ class Bench:
 
     def look_inside(self) -> None:
         """Where a request's time goes at 8 connections, and what the scorer alone takes, both on the servers' core."""
-        argv = [
-            sys.executable,
-            "-m",
-            "benchmarks.serving.scorer",
-            str(self.material.scorer),
-            str(self.material.rows),
-            str(self.plan.rounds),
-        ]
+        material = self.material
+        words = (str(material.scorer), str(material.rows), str(self.plan.rounds))
+        argv = [sys.executable, "-m", "benchmarks.serving.scorer", *words]
         done = subprocess.run(argv, stdout=subprocess.PIPE, check=True, preexec_fn=lambda: os.sched_setaffinity(0, {self._server_core}))
         self.found["scorer_us"] = Spread.over(json.loads(done.stdout)).to_dict()
         report = material.run / "stages.json"

@@ -171,10 +171,10 @@ def _proof(results: Mapping[str, Any]) -> Iterable[str]:
         f"{parity['largest_difference']:.1e}."
     )
     for name, proof in results["evidence"].items():
+        again = f"a restart answered after {proof['again_after_kill_s']:.1f} s"
         yield (
             f"- {NAMES[name]}: every one of {proof['answers']:,} answers is in the prediction log exactly once with its probability; so "
-            f"are the {proof['answers_before_kill']:,} given under load before a `kill -9`, {proof['again_after_kill_s']:.1f} s after which "
-            "a restart answered."
+            f"are the {proof['answers_before_kill']:,} given under load before a `kill -9` ({again})."
         )
     busy = [one for name in ("default", "echo") for one in results["rounds"]["c8"][name]]
     idle, others, load = (max(one[what] for one in busy) for what in ("idle_share", "others_share", "load_share"))
