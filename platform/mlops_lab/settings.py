@@ -31,6 +31,12 @@ class ServiceSettings(Section):
     durability: Literal["process", "machine"] = Field(
         "process", description="What an answered prediction survives: a killed process, or a power cut."
     )
+    verifying_keys: Path | None = Field(
+        None,
+        description="Public keys whose packages are served: a file, or a folder of *.pub, raw or PEM; several are valid at once. "
+        "Default: the home's keys.",
+    )
+    store_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which a package store that hangs is taken for down.")
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
 
 

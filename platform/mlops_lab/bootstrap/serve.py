@@ -14,9 +14,9 @@ from mlops_lab.flights.request import ITEM_SCHEMA, OUTCOME_SCHEMA
 from mlops_lab.governance.approval import read_token
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.registry.version import Assignment, ModelVersion
-from mlops_lab.scoring.keys import verifying_key
+from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
-from mlops_lab.scoring.store import DirectoryStore
+from mlops_lab.scoring.store import DirectoryStore, InTime
 from mlops_lab.serving.on_fastapi import create_app, run
 from mlops_lab.serving.openapi import Documentation
 from mlops_lab.serving.service import assemble
@@ -61,14 +61,16 @@ def serve(settings: Settings) -> None:
     """Put one replica together and run it."""
     home, service, use_case, clock = settings.home, settings.service, FlightsOnline(), WallClock()
     online = use_case.online()
+    keys = KeyRing(service.verifying_keys or home / "keys")
+    list(keys)  # a replica that could trust nothing says so at once
     parts = assemble(
         home / "serving" / service.replica,
         use_case,
         online=online,
         bus=SqliteBus(home / "bus.db"),
         ledger=_LateLedger(home, use_case.model),
-        packages=DirectoryStore(home / "packages"),
-        keys=[verifying_key(home / "keys")],
+        packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
+        keys=keys,
         load=Scorer.from_bytes,
         clock=clock,
         feedback_token=read_token(home / "keys" / f"{FEEDBACK}.token"),

@@ -97,7 +97,7 @@ def assemble(
     slot = Slot()
     log = PredictionLog(directory / "log", durability=durability)
     facts = FactStream(bus, online)
-    cache = PackageCache(directory / "cache", packages, tuple(keys))
+    cache = PackageCache(directory / "cache", packages, keys)
     names = tuple(feature.name for feature in use_case.features)
     follower = Follower(ledger, cache, KnownFile(directory / "state.json"), slot, load, names, clock, every_s=every_s)
     predictor = Predictor(online, facts, slot, log, clock)
