@@ -71,7 +71,7 @@ def serve(settings: Settings) -> None:
         ledger=_LateLedger(home, use_case.model),
         packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
         keys=keys,
-        load=Scorer.from_bytes,
+        load=Scorer.from_bytes_gently,
         clock=clock,
         feedback_token=read_token(home / "keys" / f"{FEEDBACK}.token"),
         durability=service.durability,

@@ -15,6 +15,7 @@ from mlops_lab.scoring.manifest import sha256
 __all__ = ["DirectoryStore", "InTime", "Package", "PackageStore"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_SEE_TO_IT = "see to the share it is on; the model in place stays."
 
 
 class PackageStore(Protocol):
@@ -116,9 +117,7 @@ class InTime:
     def get(self, digest: str) -> Package:
         """See PackageStore.get. Raises StoreUnreachable after the deadline too."""
         if self._asking is not None and self._asking.is_alive():
-            raise StoreUnreachable(
-                "The package store still hangs over an earlier read.", "see to the share it is on; the model in place stays."
-            )
+            raise StoreUnreachable("The package store still hangs over an earlier read.", _SEE_TO_IT)
         found: list[Package] = []
         failed: list[Exception] = []
 
@@ -134,9 +133,7 @@ class InTime:
         if failed:
             raise failed[0]
         if not found:
-            raise StoreUnreachable(
-                f"The package store did not answer within {self._deadline_s:g} s.", "see to the share it is on; the model in place stays."
-            )
+            raise StoreUnreachable(f"The package store did not answer within {self._deadline_s:g} s.", _SEE_TO_IT)
         return found[0]
 
 

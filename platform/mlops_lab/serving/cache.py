@@ -79,7 +79,7 @@ class PackageCache:
             _log.error("serving.cached_package_dropped", extra={"digest": digest, "why": str(error)})
             self._discard(place)
             if self._report is not None and isinstance(error, ScorerRefused):
-                self._report("cached_package_refused", f"{model}@{digest[:12]}", error.what, {"scorer_sha256": digest} | error.digests)
+                self._report("cached_package_refused", f"{model}@{digest[:12]}", error.what, {"scorer_sha256": digest, **error.digests})
         package = self._store.get(digest)
         scorer = self._checked(package, digest, model)
         self._keep_package(place, package)
