@@ -48,10 +48,12 @@ def read_forest(content: bytes, rest: Callable[[], None] = lambda: None) -> Fore
         _refuse(f"it does not begin with at most {MAX_HEAD_BYTES} bytes of features and categories, the format '{FORMAT}', then trees")
     head = content[:end] + b"}"
     document, parsed = _parsed(head, "what comes before the trees")
+    rest()
     top = _exactly(document, {"features", "categories", "baseline"}, "what comes before the trees")
     features = _features(top["features"])
     categories = _categories(top["categories"], features)
     baseline = _log_odds(top["baseline"], "baseline")
+    rest()
     if parsed != len(head) or canonical(document) != head:
         _refuse(_NOT_CANONICAL)
     rest()
