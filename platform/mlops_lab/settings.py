@@ -32,6 +32,12 @@ class ServiceSettings(Section):
         "process", description="What an answered prediction survives: a killed process, or a power cut."
     )
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
+    canary_lease_s: float = Field(
+        3600, gt=0, description="Seconds after which a canary is dealt nothing any more unless the ledger names it anew."
+    )
+    known_max_age_s: float = Field(
+        7 * 86400, gt=0, description="Age in seconds up to which a replica starts from its cache while the ledger is down."
+    )
 
 
 class ConsoleSettings(Section):

@@ -103,6 +103,10 @@ class SqlHistory(History):
     def model(self) -> str:
         return self._model
 
+    def close(self) -> None:
+        """Let go of the database; the next call opens it again."""
+        self._engine.dispose()
+
     def versions(self) -> Sequence[ModelVersion]:
         with reading(self._engine) as connection:
             return self._versions(connection)

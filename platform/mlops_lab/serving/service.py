@@ -20,8 +20,9 @@ from mlops_lab.serving.contract import PROBLEM_TYPE, Refusal, check_content_type
 from mlops_lab.serving.counts import Counts
 from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.feedback import FeedbackDesk, parse_feedback_item
-from mlops_lab.serving.follower import FollowedLedger, Follower
+from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
 from mlops_lab.serving.loaded import Scorer, Slot
+from mlops_lab.serving.pin import CACHE, PIN, STATE, PinFile
 from mlops_lab.serving.prediction_log import Durability, PredictionLog
 from mlops_lab.serving.predictor import Predictor
 
@@ -86,9 +87,9 @@ def assemble(
     clock: Clock,
     feedback_token: str,
     durability: Durability = "process",
-    every_s: float = 0.5,
+    limits: Limits | None = None,
 ) -> ServingParts:
-    """Put a replica together in its directory (`cache/`, `log/`, `state.json`). Takes the log; nothing else is opened yet.
+    """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
 
     Raises:
         HomeInUse: Another process is this replica.
@@ -97,9 +98,14 @@ def assemble(
     slot = Slot()
     log = PredictionLog(directory / "log", durability=durability)
     facts = FactStream(bus, online)
-    cache = PackageCache(directory / "cache", packages, tuple(keys))
+    trusted = tuple(keys)
+    cache, known, pin = PackageCache(directory / CACHE, packages, trusted), KnownFile(directory / STATE), PinFile(directory / PIN, trusted)
     names = tuple(feature.name for feature in use_case.features)
-    follower = Follower(ledger, cache, KnownFile(directory / "state.json"), slot, load, names, clock, every_s=every_s)
+
+    def report(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
+        log.append({"kind": "incident", "at": clock.now(), "what": what, "subject": subject, "why": why, "digests": dict(digests)})
+
+    follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
     predictor = Predictor(online, facts, slot, log, clock)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(log, clock, feedback_token), clock)
 
