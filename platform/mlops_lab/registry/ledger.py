@@ -129,16 +129,22 @@ def barred(facts: Iterable[Fact]) -> frozenset[int]:
     return frozenset(int(fact.subject) for fact in facts if fact.kind == BAR)
 
 
-def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterable[Fact]) -> int:
-    """The version to go back to: the last champion before the present one that is neither it nor barred.
+def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterable[Fact], to: int | None = None) -> int:
+    """The version to go back to: the last champion before the present one that is neither it nor barred; or the one chosen.
 
     Raises:
         NoChampion: There is none to leave.
-        PromotionRefused: There is none to go back to.
+        PromotionRefused: There is none to go back to, or the one chosen is the present one, is barred, or never was champion.
     """
     leaving = champion_of(model, assignments).version
     out = barred(facts) | {leaving}
     earlier = [each for each in assignments if each.role == Role.CHAMPION and each.version is not None and each.version not in out]
+    if to is not None:
+        if all(each.version != to for each in earlier):
+            why = "it is barred" if to in out - {leaving} else "it has it already" if to == leaving else "it never was champion"
+            known = ", ".join(sorted({str(each.version) for each in earlier})) or "none"
+            raise PromotionRefused.because(model, to, why, f"choose one of those that a rollback can go to: {known}.")
+        return to
     if not earlier:
         raise PromotionRefused(
             f"{model} has no earlier champion to go back to from version {leaving}.",

@@ -209,13 +209,13 @@ class SqlLedger(SqlHistory):
                 self._end_trials(tx, assignments, {version}, by, why)
             return assigned
 
-    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None) -> Assignment:
+    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None, to: int | None = None) -> Assignment:
         with self._trail.recording(actor=by, action="ModelRolledBack", subject=self._model, reason=why, at=at) as tx:
             assignments, facts = self._assignments(tx.connection), self._facts(tx.connection, OF_VERSIONS)
             now = ledger.champion_of(self._model, assignments)
             if leaving is not None and now.version != leaving:
                 raise ledger.lost(Role.CHAMPION, now)
-            target = ledger.rollback_target(self._model, assignments, facts)
+            target = ledger.rollback_target(self._model, assignments, facts, to)
             assigned = self._assign(tx, "ModelRolledBack", Role.CHAMPION, target, now, 1.0, by, why, ROLLBACK)
             if now.version not in ledger.barred(facts):
                 self._state(tx, BAR, str(now.version), {"assignment": assigned.id}, by, why)

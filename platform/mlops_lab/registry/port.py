@@ -81,7 +81,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None) -> Assignment:
+    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None, to: int | None = None) -> Assignment:
         """Go back to the last champion that is not barred, and bar the version left. Emits `ModelRolledBack`, `VersionBarred`.
 
         Trials of both versions end by further lines of the same transaction.
@@ -91,11 +91,12 @@ class Ledger(Protocol):
             by: Identity.
             why: A sentence.
             leaving: The version to leave, if the caller means a certain one: a second call for it does not go back twice.
+            to: The version to go back to, if the caller means a certain one.
 
         Raises:
             LostTheRace: The champion is not `leaving` any more.
             NoChampion: There is none to leave.
-            PromotionRefused: There is none to go back to.
+            PromotionRefused: There is none to go back to, or not the one chosen.
         """
         ...
 

@@ -141,7 +141,8 @@ class Known:
         served: The champions before it, newest first, without those that are barred.
         barred: Versions that never come back by themselves.
         settled: Ids of local pins that the ledger has taken in: they have no effect any more.
-        not_before: The ledger's lines up to this id are from before a local pin, and name nobody champion here any more.
+        left: Versions that the last local pin left ...
+        not_before: ... and the id of the newest line that was known then: no line up to it brings one of them back.
     """
 
     model: str
@@ -153,6 +154,7 @@ class Known:
     served: tuple[Served, ...] = ()
     barred: tuple[int, ...] = ()
     settled: tuple[str, ...] = ()
+    left: tuple[int, ...] = ()
     not_before: int = 0
 
     @property
@@ -170,9 +172,14 @@ class Known:
     def from_json(cls, content: bytes) -> "Known":
         """Read a file of this release, or of one that kept no history. Raises ValueError, TypeError."""
         said = json.loads(content)
-        lists = {name: tuple(said.get(name, ())) for name in ("barred", "settled")}
+        lists = {name: tuple(said.get(name, ())) for name in ("barred", "settled", "left")}
         known = cls(**{**said, **lists, "served": tuple(Served(**each) for each in said.get("served", ()))})
-        numbers = (known.not_before, *known.barred, *(number for each in known.all_served for number in (each.version, each.assignment)))
+        numbers = (
+            known.not_before,
+            *known.barred,
+            *known.left,
+            *(number for each in known.all_served for number in (each.version, each.assignment)),
+        )
         texts = (known.model, known.known_at, *known.settled, *(t for e in known.all_served for t in (e.assigned_at, e.scorer_sha256)))
         if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
             raise TypeError("a number or a text is of another kind")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from mlops_lab.clock import Clock, from_iso, iso
 from mlops_lab.errors import LabError, PinRefused, StoreUnreachable
@@ -293,7 +293,7 @@ class Follower:
     def _may_follow(self, champion: Assignment) -> bool:
         """Not a line from before a pin that is gone without having been taken in: it would bring back what a person took away."""
         known = self._known
-        if known is None or champion.id > known.not_before or champion.version == known.version:
+        if known is None or champion.id > known.not_before or champion.version not in known.left:
             return True
         what = f"The ledger still names version {champion.version}, which a pin left; version {known.version} stays until it is taken in."
         self._say("champion", what)
@@ -437,8 +437,7 @@ class Follower:
             self._trials = {}
             self._trial_states = dict.fromkeys(self._wanted, "paused")
             barred = tuple(sorted({*(self._known.barred if self._known else ()), *pin.barred}))
-            not_before = max(pin.left_assignment, self._known.not_before if self._known else 0)
-            self._put_champion(loaded, barred=barred, not_before=not_before)
+            self._put_champion(loaded, barred=barred, left=pin.barred, not_before=pin.left_assignment)
             self._pin_state = "set"
         for part in ("champion", *TRIALS):
             self._say(part, None)
@@ -448,15 +447,14 @@ class Follower:
 
     # -- what answers, and what is known ---------------------------------------------------------------------------------------------
 
-    def _put_champion(self, loaded: Loaded, *, barred: tuple[int, ...] | None = None, not_before: int | None = None) -> None:
+    def _put_champion(self, loaded: Loaded, **changes: Any) -> None:
         """One step, under the lock: who answers, who is tried beside, and what is remembered of it."""
         self._put_line_up(loaded)
         self.swaps += 1
         now = Served(loaded.version, loaded.assignment, iso(loaded.assigned_at), loaded.scorer_sha256)
         at = iso(self.known_at or self._clock.now())
         base = self._known or Known(loaded.model, now.version, now.assignment, now.assigned_at, now.scorer_sha256, at)
-        changes = {"barred": base.barred if barred is None else barred}
-        self._known = replace(base.then(now, **changes), not_before=base.not_before if not_before is None else not_before)
+        self._known = base.then(now, **changes)
         self._write()
         fields = {"model": loaded.model, "version": loaded.version, "assignment": loaded.assignment}
         _log.info("serving.model_swapped_in", extra=fields | {"scorer_sha256": loaded.scorer_sha256})
