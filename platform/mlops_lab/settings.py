@@ -44,7 +44,19 @@ class ServiceSettings(Section):
     body_timeout_s: float = Field(10, gt=0, description="Seconds for the body of a request.")
     idle_timeout_s: float = Field(30, gt=0, description="Seconds that a connection may stay without a request.")
     drain_s: float = Field(1, ge=0, le=60, description="After SIGTERM, seconds that idle connections stay for requests under way.")
+    verifying_keys: Path | None = Field(
+        None,
+        description="Public keys whose packages are served: a file, or a folder of *.pub, raw or PEM; several are valid at once. "
+        "Default: the home's keys.",
+    )
+    store_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which a package store that hangs is taken for down.")
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
+    canary_lease_s: float = Field(
+        3600, gt=0, description="Seconds after which a canary is dealt nothing any more unless the ledger names it anew."
+    )
+    known_max_age_s: float = Field(
+        7 * 86400, gt=0, description="Age in seconds up to which a replica starts from its cache while the ledger is down."
+    )
 
 
 class ConsoleSettings(Section):
