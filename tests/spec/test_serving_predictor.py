@@ -13,9 +13,7 @@ from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.loaded import LineUp, picker, try_out
 from mlops_lab.serving.prediction_log import read_frames
 from mlops_lab.serving.predictor import ONE_BY_ONE
-from serving_builders import FEATURES, NOON, Flat, Queues, a_count, a_package, a_replica, an_item
-
-ask = Queues().ask
+from serving_builders import FEATURES, NOON, Flat, a_count, a_package, a_replica, an_item, ask
 
 
 def test_every_answer_is_in_the_log_with_what_was_scored(tmp_path: Path) -> None:
@@ -103,7 +101,7 @@ def test_moments_are_logged_in_utc_whatever_zone_the_use_case_kept(tmp_path: Pat
 
     replica = a_replica(tmp_path)
     replica.follow()
-    asked = replace(ask(an_item()), moment=NOON.astimezone(ZoneInfo("America/New_York")))
+    asked = ask(an_item())._replace(moment=NOON.astimezone(ZoneInfo("America/New_York")))
 
     replica.parts.predictor.answer([asked], "r")
 

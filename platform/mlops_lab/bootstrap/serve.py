@@ -10,7 +10,6 @@ from mlops_lab.clock import WallClock
 from mlops_lab.errors import LabError
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.flights.online_usecase import FlightsOnline
-from mlops_lab.flights.request import ITEM_SCHEMA, OUTCOME_SCHEMA
 from mlops_lab.governance.approval import read_token
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.registry.version import Assignment, ModelVersion
@@ -18,7 +17,6 @@ from mlops_lab.scoring.keys import verifying_key
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore
 from mlops_lab.serving.on_fastapi import create_app, run
-from mlops_lab.serving.openapi import Documentation
 from mlops_lab.serving.service import assemble
 from mlops_lab.settings import Settings, load_settings
 
@@ -75,8 +73,7 @@ def serve(settings: Settings) -> None:
         durability=service.durability,
         every_s=service.follow_s,
     )
-    about = Documentation("Will this flight arrive late?", item=ITEM_SCHEMA, outcome=OUTCOME_SCHEMA)
-    run(create_app(parts, about), service.host, service.port)
+    run(create_app(parts, "Will this flight arrive late?"), service.host, service.port)
 
 
 if __name__ == "__main__":

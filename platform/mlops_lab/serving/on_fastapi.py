@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -18,9 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from mlops_lab.errors import PortInUse
-from mlops_lab.serving.contract import Refusal, check_length
+from mlops_lab.serving.contract import LIMITS, Limits, Refusal, check_length
 from mlops_lab.serving.on_prometheus import CONTENT_TYPE, Metrics
-from mlops_lab.serving.openapi import Documentation, feedback_operation, predict_operation
+from mlops_lab.serving.openapi import document
 from mlops_lab.serving.service import Headers, Reply, Service, ServingParts
 
 _IDLE_CATCH_UP_S = 0.5
@@ -38,6 +39,9 @@ class ServingApp(FastAPI):
     behind_a_socket = False
     """Requests come in over the network, none from within this event loop; `run` says so."""
 
+    def openapi(self) -> dict[str, Any]:
+        return document(self.title, self.service.bodies)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             work = self.busy.get(scope["path"])
@@ -47,13 +51,12 @@ class ServingApp(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(parts: ServingParts, documentation: Documentation | None = None) -> ServingApp:
-    """Make the app, with what the use case says about its bodies.
+def create_app(parts: ServingParts, title: str = "mlops-lab", limits: Limits = LIMITS) -> ServingApp:
+    """Make the app, with the title of its documentation page.
 
     Its start takes in the bus's facts and loads the champion, its stop closes the log.
     """
-    about = documentation or Documentation()
-    service = Service(parts)
+    service = Service(parts, limits)
     metrics = Metrics(service)
 
     @asynccontextmanager
@@ -72,7 +75,7 @@ def create_app(parts: ServingParts, documentation: Documentation | None = None) 
             parts.follower.stop()
             parts.log.close()
 
-    app = ServingApp(title=about.title, version="1", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
+    app = ServingApp(title=title, version="1", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
     app.service = service
     app.busy = {"/v1/predict": service.predict, "/v1/feedback": service.feedback}
 
@@ -100,8 +103,8 @@ def create_app(parts: ServingParts, documentation: Documentation | None = None) 
         """Prometheus metrics."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    app.add_api_route("/v1/predict", predict, methods=["POST"], openapi_extra=predict_operation(about.item))
-    app.add_api_route("/v1/feedback", feedback, methods=["POST"], status_code=202, openapi_extra=feedback_operation(about.outcome))
+    app.add_api_route("/v1/predict", predict, methods=["POST"])
+    app.add_api_route("/v1/feedback", feedback, methods=["POST"], status_code=202)
     app.add_api_route("/v1/model", model, methods=["GET"])
     app.add_api_route("/healthz", healthz, methods=["GET"])
     app.add_api_route("/readyz", readyz, methods=["GET"])
@@ -175,13 +178,13 @@ async def _answer(service: Service, work: _Work, scope: Scope, receive: Receive,
     try:
         for name, value in headers:
             if name == b"content-length":
-                check_length(int(value))
+                check_length(int(value), service.bodies.limits)
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             body = body + message.get("body", b"") if body else message.get("body", b"")
-            check_length(len(body))
+            check_length(len(body), service.bodies.limits)
             if not message.get("more_body", False):
                 break
     except Refusal as refusal:
@@ -199,7 +202,7 @@ async def _routed(service: Service, work: _Work, request: Request) -> Response:
     try:
         async for chunk in request.stream():
             body += chunk
-            check_length(len(body))
+            check_length(len(body), service.bodies.limits)
     except Refusal as refusal:
         return _response(service.refuse(work.__name__, refusal, None))
     return _response(work(request.scope["headers"], body))

@@ -2,11 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -14,12 +14,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from mlops_lab.clock import Clock, iso
 from mlops_lab.errors import LabError, LogUnwritable, NoChampion
 from mlops_lab.events import EventBus
-from mlops_lab.features import Ask, Feature, OnlineFeatures
+from mlops_lab.features import Feature, OnlineFeatures
+from mlops_lab.serving.bodies import Bodies, Described
 from mlops_lab.serving.cache import KnownFile, PackageCache, Packages
-from mlops_lab.serving.contract import PROBLEM_TYPE, Refusal, check_content_type, parse_items, parse_predict, read_request_id
+from mlops_lab.serving.contract import (
+    LIMITS,
+    PROBLEM_TYPE,
+    Limits,
+    Refusal,
+    check_content_encoding,
+    check_content_type,
+    read_request_id,
+)
 from mlops_lab.serving.counts import Counts
 from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.feedback import FeedbackDesk, parse_feedback_item
+from mlops_lab.serving.feedback import FeedbackDesk
 from mlops_lab.serving.follower import FollowedLedger, Follower
 from mlops_lab.serving.loaded import Scorer, Slot
 from mlops_lab.serving.prediction_log import Durability, PredictionLog
@@ -42,20 +51,12 @@ class Reply:
     body: bytes
 
 
-class ServedUseCase(Protocol):
+class ServedUseCase(Described, Protocol):
     """The part of a use case that serving needs."""
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """In the order of `FeatureRow.values`."""
-        ...
-
-    def ask(self, item: Mapping[str, Any]) -> Ask:
-        """Read one item of a request. Raises FieldWrong."""
-        ...
-
-    def outcome(self, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Check one outcome. Raises FieldWrong."""
         ...
 
 
@@ -107,11 +108,10 @@ def assemble(
 class Service:
     """Answers requests, one at a time, from one thread."""
 
-    def __init__(self, parts: ServingParts) -> None:
+    def __init__(self, parts: ServingParts, limits: Limits = LIMITS) -> None:
         self.parts = parts
         self.counts = Counts()
-        self._ask = parts.use_case.ask
-        self._outcome = parts.use_case.outcome
+        self.bodies = Bodies(parts.use_case, limits)
 
     def predict(self, headers: Headers, body: bytes) -> Reply:
         """`POST /v1/predict`. Never raises."""
@@ -124,10 +124,12 @@ class Service:
                     content_type = value
                 elif name == b"x-request-id":
                     request_id = read_request_id(value)
+                elif name == b"content-encoding":
+                    check_content_encoding(value)
             if request_id is None:
                 request_id = os.urandom(16).hex()
             check_content_type(content_type)
-            request = parse_predict(body, self._ask)
+            request = self.bodies.predict(body)
             answers = self.parts.predictor.answer(request.asks, request_id, request.purpose)
             content = orjson.dumps(answers[0] if request.single else {"request_id": request_id, "items": answers})
         except Exception as error:
@@ -146,7 +148,8 @@ class Service:
             request_id = read_request_id(found[b"x-request-id"]) if b"x-request-id" in found else os.urandom(16).hex()
             self.parts.desk.authorize(found.get(b"authorization"))
             check_content_type(found.get(b"content-type"))
-            outcomes = parse_items(body, lambda item: parse_feedback_item(item, self._outcome))
+            check_content_encoding(found.get(b"content-encoding", b""))
+            outcomes = self.bodies.feedback(body)
             accepted, known = self.parts.desk.accept(outcomes, request_id)
         except Exception as error:
             return self.refuse("feedback", error, request_id)
