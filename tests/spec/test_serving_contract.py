@@ -64,8 +64,8 @@ NOT_JSON = {
     b"{}\0": "trailing",
     b"{} {}": "trailing",
     b'{"place": 1%s}' % (b"0" * 5000): "out of range",
-    b"[" * 100_000: "recursion",
-    b'{"items":[' * 10_000: "recursion",
+    b"[" * 100_000: "nested too deeply",
+    b'{"items":[' * 10_000: "nested too deeply",
     b"{'place': 1}": "key",
 }
 

@@ -7,6 +7,7 @@ from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import PROBLEM_TYPE
 
 _TEXT = {"type": "string"}
+_TEXTS = {"type": "array", "items": _TEXT}
 _COUNT = {"type": "integer", "minimum": 0}
 _WORD = {"type": "string", "pattern": "^[!-~]{1,128}$"}
 
@@ -36,6 +37,12 @@ _A_MODEL = {
     "features": ["carrier", "origin"],
     "swaps": 2,
     "degraded": [],
+}
+_THE_DEPENDENCIES = {
+    "model": {"state": "ok", "version": 3},
+    "log": {"state": "ok", "bytes": 48_210, "durability": "process"},
+    "ledger": {"state": "ok", "known_age_s": 0.412},
+    "bus": {"state": "ok"},
 }
 
 
@@ -82,17 +89,23 @@ _REPLIES = {
             "assigned_at": {"type": "string", "format": "date-time"},
             "known_at": {"type": ["string", "null"], "format": "date-time"},
             "known_age_s": {"type": ["number", "null"]},
-            "features": {"type": "array", "items": _TEXT},
+            "features": _TEXTS,
             "swaps": _COUNT,
-            "degraded": {"type": "array", "items": _TEXT},
+            "degraded": _TEXTS,
         },
         examples=[_A_MODEL],
     ),
     "Alive": _object("The process answers.", {"status": {"const": "ok"}}, examples=[{"status": "ok"}]),
+    "Dependencies": {
+        "type": "object",
+        "description": "What the service leans on, by name.",
+        "additionalProperties": _object("One of them.", {"state": {"enum": ["ok", "down", "none"]}}),
+        "examples": [_THE_DEPENDENCIES],
+    },
     "Ready": _object(
         "Predictions can be answered and logged. What is degraded is named and does not make it unready.",
-        {"status": {"const": "ready"}, "degraded": {"type": "array", "items": _TEXT}},
-        examples=[{"status": "ready", "degraded": []}],
+        {"status": {"const": "ready"}, "dependencies": {"$ref": "#/components/schemas/Dependencies"}, "degraded": _TEXTS},
+        examples=[{"status": "ready", "dependencies": _THE_DEPENDENCIES, "degraded": []}],
     ),
     "Problem": _object(
         "Problem details, RFC 9457.",
@@ -104,6 +117,7 @@ _REPLIES = {
                 "items": _object("One wrong field.", {"field": _TEXT, "why": _TEXT}),
             },
             "request_id": _TEXT,
+            "dependencies": {"$ref": "#/components/schemas/Dependencies"},
         },
         examples=[_A_PROBLEM],
     ),
@@ -114,6 +128,7 @@ _HEADERS = {
     "Idempotency-Key": "The same key with the same body gives the same answer and one entry of the log.",
 }
 _REQUEST_ID_BACK = {"X-Request-Id": {"description": "As sent, or as made.", "schema": _WORD}}
+_REPLAYED = {"Idempotent-Replayed": {"description": "The answer was given before, under the same key.", "schema": {"const": "true"}}}
 _RETRY = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 _REFUSALS: dict[int, tuple[str, dict[str, Any]]] = {
     400: ("The body is not JSON, or not in UTF-8.", {}),
@@ -123,6 +138,7 @@ _REFUSALS: dict[int, tuple[str, dict[str, Any]]] = {
     415: ("The body is not said to be JSON in UTF-8, or is compressed.", {}),
     422: ("A field or a header cannot be used; `errors` names it.", {}),
     429: ("More requests than can be answered in time.", _RETRY),
+    431: ("The request line and headers are too large, or too many.", {}),
     500: ("A fault of the service; its log has the reason under the request id.", {}),
     503: ("No model is in place, or the prediction log cannot be written.", _RETRY),
 }
@@ -147,8 +163,8 @@ def document(title: str, bodies: Bodies) -> dict[str, Any]:
     predict = _operation(
         "predict",
         f"Answer 1 to {bodies.limits.max_items} items. Every answer is in the prediction log before it is sent.",
-        {"200": _response("One answer, or answers in the order of the items.", answered, _REQUEST_ID_BACK)},
-        (400, 408, 413, 415, 422, 429, 500, 503),
+        {"200": _response("One answer, or answers in the order of the items.", answered, {**_REQUEST_ID_BACK, **_REPLAYED})},
+        (400, 408, 413, 415, 422, 429, 431, 500, 503),
         headers=("X-Request-Id", "Idempotency-Key", "traceparent"),
         body=_json({"oneOf": [_ref("ManyItems"), _ref("OneItem")]}, {"one": one, "many": many}),
     )
@@ -156,7 +172,7 @@ def document(title: str, bodies: Bodies) -> dict[str, Any]:
         "feedback",
         "Take outcomes of earlier answers, in any order, late or repeated. Accepted ones are logged before the reply.",
         {"202": _response("Logged.", _json(_ref("Accepted")), _REQUEST_ID_BACK)},
-        (400, 401, 408, 413, 415, 422, 429, 500, 503),
+        (400, 401, 408, 413, 415, 422, 429, 431, 500, 503),
         headers=("X-Request-Id",),
         body=_json(_ref("Feedback"), {"one": feedback}),
         security=[{"token": []}],
