@@ -31,6 +31,12 @@ class ServiceSettings(Section):
     durability: Literal["process", "machine"] = Field(
         "process", description="What an answered prediction survives: a killed process, or a power cut."
     )
+    log_keep_mib: int = Field(
+        1024,
+        ge=0,
+        le=1_000_000,
+        description="MiB of the prediction log that stay on disk after they were shipped.",
+    )
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
 
 

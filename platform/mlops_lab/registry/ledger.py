@@ -13,9 +13,10 @@ JUDGEMENT, APPROVAL, REFUSAL, BAR = "judgement", "approval", "refusal", "bar"
 OF_VERSIONS = frozenset({JUDGEMENT, APPROVAL, REFUSAL, BAR})
 """Kinds of facts that speak of a version, whose number is their subject. Each has its own method of the ledger."""
 
-DECISION, SNAPSHOT = "decision", "snapshot"
-ONCE_ONLY = frozenset({DECISION, SNAPSHOT, "order"})
-"""Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once."""
+DECISION, SNAPSHOT, INCIDENT = "decision", "snapshot", "incident"
+ONCE_ONLY = frozenset({DECISION, SNAPSHOT, INCIDENT, "order"})
+"""Kinds that have one fact per subject: a window is decided once, a batch accepted once, an incident told once, an order carried out
+once."""
 
 PROMOTION, ROLLBACK, OVERRIDE = "promotion", "rollback", "override"
 _EVENTS = {PROMOTION: "ModelPromoted", ROLLBACK: "ModelRolledBack", OVERRIDE: "OverrideForced"}

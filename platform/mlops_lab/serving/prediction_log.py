@@ -18,6 +18,7 @@ from mlops_lab.errors import HomeInUse, LogDamaged, LogUnwritable
 from mlops_lab.serving.segments import (
     MAGIC,
     START,
+    Damage,
     Position,
     drop_segments,
     frame,
@@ -27,7 +28,7 @@ from mlops_lab.serving.segments import (
     segment_path,
 )
 
-__all__ = ["START", "Durability", "Position", "PredictionLog", "drop_segments", "read_frames"]
+__all__ = ["START", "Damage", "Durability", "Position", "PredictionLog", "drop_segments", "read_frames"]
 
 Durability = Literal["process", "machine"]
 """`process`: a record survives the death of this process. `machine`: also a power cut, for one disk flush per request."""
