@@ -18,9 +18,7 @@ def command() -> None:
 
 
 @command.command
-@click.option(
-    "--ids", "file", required=True, type=click.Path(path_type=Path), help="A file with one prediction id a line; - reads them in."
-)
+@click.option("--ids", "file", required=True, type=click.Path(path_type=Path), help="A file with one prediction id a line, or -.")
 @click.pass_context
 def verify(ctx: click.Context, file: Path) -> None:
     """Check that each of these predictions is recorded exactly once.

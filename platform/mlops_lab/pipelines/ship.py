@@ -59,8 +59,14 @@ def _ship(lab: Lab, replica: str, folder: Path) -> int:
 
     shipped = lab.shipper.ship(replica, _frames(folder, min(tabled, shipped_to(folder).number), incidents), then=follow)
     done = min(shipped.position, shipped_to(folder).number)
-    drop_segments(folder, Position.of(done), lab.settings.service.log_keep_mib * MIB)
+    drop_segments(folder, Position.of(done), kept_bytes(lab))
     return shipped.predictions + shipped.outcomes + shipped.shadows
+
+
+def kept_bytes(lab: Lab) -> int:
+    """How much of a shipped log stays: what the settings say, at least what keys are read back from, at most half of the limit."""
+    said = lab.settings.service
+    return min(max(said.log_keep_mib, said.idempotency_log_mib), said.log_limit_mib // 2) * MIB
 
 
 def _frames(folder: Path, after: int, incidents: Incidents) -> "Iterator[Placed]":

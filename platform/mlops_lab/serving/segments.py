@@ -165,6 +165,29 @@ def _tell(damage: Damage, on_damage: Callable[[Damage], None] | None) -> None:
     on_damage(damage)
 
 
+def recent_payloads(directory: Path, log_bytes: int) -> Iterator[tuple[int, memoryview]]:
+    """The newest part of the log, for a start.
+
+    Args:
+        directory: The log.
+        log_bytes: How far back, in bytes; whole segments are read, so a little more may come.
+
+    Yields:
+        How many bytes lie behind a frame, and its payload; segments the newest first, frames of one in order.
+    """
+    behind = 0
+    for number in reversed(segment_numbers(directory)):
+        if behind > log_bytes:
+            return
+        try:
+            content = segment_path(directory, number).read_bytes()
+        except FileNotFoundError:
+            return  # dropped since we looked, and so are those before it
+        for end, payload in frames_in(content, len(MAGIC)):
+            yield behind + len(content) - end, payload
+        behind += len(content)
+
+
 def drop_segments(directory: Path, before: Position, keep_bytes: int = 0) -> list[Path]:
     """Delete finished segments that lie wholly before a position, once everything in them is safe elsewhere.
 
