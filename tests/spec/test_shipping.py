@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlops_lab.bootstrap.founding import found
+from mlops_lab.cli import checks
+from mlops_lab.cli.checks import MIB, Health
+from mlops_lab.cli.main import run
 from mlops_lab.data import shipping
 from mlops_lab.data.on_delta import DeltaTables
 from mlops_lab.data.shipping import SET_ASIDE
@@ -18,7 +21,7 @@ from mlops_lab.events import ANSWERS, Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines import ship as pipeline
 from mlops_lab.pipelines.answered import answered
-from mlops_lab.pipelines.backlog import backlog, shipped_to
+from mlops_lab.pipelines.backlog import Backlog, backlog, shipped_to
 from mlops_lab.pipelines.log_check import find, joined
 from mlops_lab.pipelines.ship import kept_bytes, ship
 from mlops_lab.registry.ledger import INCIDENT
@@ -442,3 +445,92 @@ def test_an_answer_that_was_set_aside_is_not_missing(lab: SmallLab, monkeypatch:
     assert joined(lab, expected(range(10)).predictions).holds
     ship(lab.again())
     assert joined(lab, expected(range(10)).predictions).holds
+
+
+# --- On the command line -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opened(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> SmallLab:
+    """The home that every command opens."""
+    monkeypatch.setattr("mlops_lab.bootstrap.Lab", lambda settings: lab)
+    monkeypatch.setenv("LAB_HOME", str(lab.home))
+    return lab
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    assert run(list(words)) == code
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_log_verify_counts_and_leaves_with_1_when_an_answer_is_missing(
+    opened: SmallLab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(opened.home, answers(1, 2), answers(3), answers(4), answers(4))
+    ids = tmp_path / "ids"
+    ids.write_text("p1\np2\n\np3\np2\n", encoding="utf-8")
+    assert "once 3, missing 0, twice 0, of 3 predictions" in said(capsys, "log", "verify", "--ids", str(ids))
+    ship(opened)
+    assert "once 3, missing 0, twice 0" in said(capsys, "log", "verify", "--ids", str(ids))
+
+    ids.write_text("p1\np4\np9\n", encoding="utf-8")
+    assert "missing: p9" in said(capsys, "log", "verify", "--ids", str(ids), code=1)
+    assert run(["log", "verify", "--ids", str(ids), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["ids"], found["once"], found["missing"], found["twice"], found["holds"]) == (3, 1, ["p9"], ["p4"], False)
+
+    ids.write_text("\n", encoding="utf-8")
+    assert "There is no id in" in said(capsys, "log", "verify", "--ids", str(ids), code=2)
+    assert "cannot be read" in said(capsys, "log", "verify", "--ids", str(tmp_path / "nowhere"), code=2)
+
+
+def test_log_find_shows_every_record_of_a_prediction(opened: SmallLab, capsys: pytest.CaptureFixture[str]) -> None:
+    write(opened.home, answers(1))
+    assert "replica-1, segment 1" in said(capsys, "log", "find", "p1")
+    ship(opened)
+    places = [one["place"] for one in json.loads(said(capsys, "log", "find", "p1", "--json"))["records"]]
+    assert places == ["log", "table"]
+    assert "There is no record of prediction p2" in said(capsys, "log", "find", "p2", code=1)
+
+
+def test_history_tells_incidents(opened: SmallLab, capsys: pytest.CaptureFixture[str]) -> None:
+    write(opened.home, incident(5))
+    ship(opened)
+    text = " ".join(said(capsys, "history").split())
+    assert f"package_refused ({MODEL}/5): the signature is nobody's" in text
+
+
+def test_status_shows_the_log_of_each_replica(opened: SmallLab, capsys: pytest.CaptureFixture[str]) -> None:
+    write(opened.home, answers(1), replica="replica-2")
+    (log,) = json.loads(said(capsys, "status", "--json"))["logs"]
+    assert (log["replica"], log["unshipped_since"]) == ("replica-2", "2026-01-01T00:00:00Z")
+    assert "replica-2" in said(capsys, "status")
+    ship(opened)
+    (log,) = json.loads(said(capsys, "status", "--json"))["logs"]
+    assert log["unshipped_bytes"] == 0 < log["size_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "since", "aside", "health", "hint"),
+    [
+        (0, None, 0, Health.OK, ""),
+        (10 * MIB, 20, 0, Health.OK, ""),
+        (10 * MIB, 300, 0, Health.WARN, "starts the watcher"),
+        (60 * MIB, 20, 0, Health.FAIL, "503"),
+        (0, None, 2, Health.WARN, "lab history"),
+    ],
+)
+def test_the_doctor_looks_at_what_is_not_shipped(waiting: int, since: int | None, aside: int, health: Health, hint: str) -> None:
+    log = Backlog("replica-1", 80 * MIB, waiting, None if since is None else NOW - timedelta(seconds=since), aside)
+    check = checks.shipping([log], NOW, 100 * MIB)
+
+    assert (check.health, hint in check.next) == (health, True)
+    assert "80.0 MiB" in check.found
+    assert checks.shipping([], NOW, MIB).health is Health.OK
+
+
+def test_a_backlog_is_read_without_the_frameworks_of_tables() -> None:
+    """`lab status` answers at once."""
+    code = "import sys, mlops_lab.pipelines.backlog; sys.exit(any(name in sys.modules for name in ('pandas', 'deltalake', 'sqlalchemy')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

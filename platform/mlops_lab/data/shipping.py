@@ -36,6 +36,7 @@ _ASIDE = TableSchema(
         Column("frame", "text", nullable=False),
     ),
 )
+_KIND_OF = {SHADOW_SCORES: "shadow", OUTCOMES: "feedback", PREDICTIONS: "predictions"}
 _SHARED = ("request_id", "answered_at", "purpose", "model", "model_version", "scorer_sha256", "assignment", "variant")
 _SCORED = ("model", "model_version", "scorer_sha256", "assignment", "scored_at")
 CHUNK = 5_000
@@ -72,11 +73,13 @@ class Chunk:
         frames: Those that are understood, in order.
         aside: Those that are not, in order.
         last: The position behind the last of both.
+        rows: What the frames say, by table, where it was found out for all of them at once.
     """
 
     frames: Sequence[Placed]
-    aside: Sequence[Strange] = field(default=())
-    last: int = 0
+    aside: Sequence[Strange]
+    last: int
+    rows: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 class Shipper:
@@ -207,13 +210,15 @@ class Shipper:
 
     def _append(self, replica: str, table: str, chunk: Chunk, progress: int | None = None) -> int:
         """Append a chunk's rows to a table. Without a progress that is known already, only if there are any."""
-        kind = {SHADOW_SCORES: "shadow", OUTCOMES: "feedback", PREDICTIONS: "predictions"}[table]
-        frames = [(position, frame) for position, frame in chunk.frames if frame["kind"] == kind]
+        frames = [(position, frame) for position, frame in chunk.frames if frame["kind"] == _KIND_OF[table]]
         if not frames and progress is None:
             return 0
         name = f"ship:{replica}"
         done = progress if progress is not None else self._tables.progress(table, name) or 0
-        rows = self._rows_of[table](frame for position, frame in frames if position > done)
+        if table in chunk.rows and chunk.frames[0][0] > done:
+            rows = chunk.rows[table]
+        else:
+            rows = self._rows_of[table](frame for position, frame in frames if position > done)
         if chunk.last > done:
             self._tables.append(table, rows, name, chunk.last, after=done)
         return len(rows)
@@ -233,25 +238,28 @@ class Shipper:
         """Tell what is understood from what is not: all at once, and by halves only where something is not."""
         last = placed[-1][0] if placed else 0
         try:
-            self._require_understood([frame for _, frame in placed])
+            rows = self._understood([frame for _, frame in placed])
         except SchemaRefused as error:
             if len(placed) == 1:
                 return Chunk((), (_aside(*placed[0], error),), last)
             half = len(placed) // 2
             first, second = self._sifted(placed[:half]), self._sifted(placed[half:])
             return Chunk([*first.frames, *second.frames], [*first.aside, *second.aside], last)
-        return Chunk(placed, (), last)
+        return Chunk(placed, (), last, rows)
 
-    def _require_understood(self, frames: Sequence[Frame]) -> None:
-        """Raises SchemaRefused where a frame is of no known kind, or says what no table can hold."""
+    def _understood(self, frames: Sequence[Frame]) -> dict[str, pd.DataFrame]:
+        """What the frames say, by table. Raises SchemaRefused where a frame is of no known kind, or says what no table can hold."""
         kinds = {_kind_of(frame) for frame in frames}
         if strangers := sorted(kinds.difference(KINDS)):
             raise SchemaRefused(f"There is no kind '{strangers[0]}' in this release.", "ship it with the release that wrote it.")
-        for table, kind in ((SHADOW_SCORES, "shadow"), (OUTCOMES, "feedback"), (PREDICTIONS, "predictions")):
+        said: dict[str, pd.DataFrame] = {}
+        for table, kind in _KIND_OF.items():
             if kind in kinds:
-                self._schemas[table].rows(self._rows_of[table](frames))
+                said[table] = self._rows_of[table](frames)
+                self._schemas[table].rows(said[table])
         for frame in _of_kind(frames, "incident"):
             incident_of(frame)
+        return said
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ def answered(frame: Mapping[str, Any]) -> Message | None:
         return None
     trace = frame.get("trace")
     return Message(
-        type=ANSWERED,
-        at=_moment(rows[0]["moment"]) if len(rows) == 1 else max(_moment(row["moment"]) for row in rows),
-        subject=frame["model"],
-        data={
+        ANSWERED,
+        _moment(rows[0]["moment"]) if len(rows) == 1 else max(_moment(row["moment"]) for row in rows),
+        frame["model"],
+        {
             "predictions": [row["prediction_id"] for row in rows],
             "model_version": frame["model_version"],
             "variant": frame["variant"],
