@@ -33,6 +33,7 @@ class ServiceSettings(Section):
     )
     tokens: Path | None = Field(None, description="File with the tokens that may send feedback, one per line; unset takes the home's own.")
     log_limit_mib: int = Field(4096, ge=32, description="Size of a replica's prediction log at which it takes no more until shipped.")
+    log_keep_mib: int = Field(1024, ge=0, description="MiB of a prediction log that stay when shipped; half of the limit at most.")
     idempotency_s: float = Field(600, ge=0, description="Seconds for which an Idempotency-Key is remembered.")
     idempotency_log_mib: int = Field(64, ge=1, description="MiB of the prediction log behind an answer, after which its key is forgotten.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest body of a request.")
