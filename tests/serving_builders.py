@@ -24,7 +24,9 @@ from mlops_lab.features.view import FeatureRow
 from mlops_lab.registry.version import Assignment, ModelVersion, Role
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
 from mlops_lab.serving.contract import FieldWrong
+from mlops_lab.serving.prediction_log import Durability
 from mlops_lab.serving.service import ServingParts, assemble
+from mlops_lab.serving.tokens import Tokens
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
 TOKEN = "feedback-token-of-the-tests"
@@ -195,15 +197,20 @@ class Replica:
         return replace(self, parts=_parts(self.directory, online := Counted(), self.bus, self.books, self.store), online=online)
 
 
-def a_replica(directory: Path, probability: float | None = 0.3, every_s: float = 0.02) -> Replica:
+def a_replica(directory: Path, probability: float | None = 0.3, every_s: float = 0.02, durability: Durability = "process") -> Replica:
     """A replica whose champion, version 1, answers this probability; None for no champion. Nothing is loaded yet."""
     store, books, online, bus = Store(), Books(), Counted(), SqliteBus(directory / "bus.db")
     if probability is not None:
         books.promote(1, store.put(a_package(probability)))
-    return Replica(_parts(directory, online, bus, books, store, every_s), store, books, bus, online, directory)
+    return Replica(_parts(directory, online, bus, books, store, every_s, durability), store, books, bus, online, directory)
 
 
-def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, every_s: float = 0.02) -> ServingParts:
+def _parts(
+    directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, every_s: float = 0.02, durability: Durability = "process"
+) -> ServingParts:
+    tokens = directory / "feedback.token"
+    if not tokens.exists():
+        tokens.write_text(f"# those who may report outcomes\n{TOKEN}\n")
     return assemble(
         directory / "serving",
         Queues(),
@@ -214,7 +221,8 @@ def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store
         keys=[KEY.public_key()],
         load=load,
         clock=FixedClock(NOON),
-        feedback_token=TOKEN,
+        tokens=Tokens(tokens),
+        durability=durability,
         every_s=every_s,
     )
 
