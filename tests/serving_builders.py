@@ -89,6 +89,9 @@ class Flat:
         assert len(values) == len(self.features)
         return self.probability
 
+    def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
+        return [self.score_one(row) for row in rows]
+
     def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
         return np.zeros((len(rows), len(self.features)))
 
