@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,12 +26,14 @@ from forest_builders import a_large_forest
 from hostile_packages import CASES, HARMS, RETIRED, STRANGER, World, detonate, harmed, payloads, put, signed
 from mlops_lab.bootstrap.founding import FOUNDED_AT, found
 from mlops_lab.bootstrap.lab import Lab
-from mlops_lab.errors import ScorerRefused, SettingsWrong, StoreUnreachable
+from mlops_lab.cli.main import run
+from mlops_lab.errors import ScorerRefused, SettingsWrong, StoreUnreachable, UsageError
 from mlops_lab.features.view import Kind
 from mlops_lab.flights.transform import FEATURES
 from mlops_lab.registry.version import ModelVersion, Role
 from mlops_lab.scoring import DirectoryStore, Forest, InTime, Package, files, sha256
-from mlops_lab.scoring.keys import KeyRing, signing_key
+from mlops_lab.scoring.keys import KeyRing, fingerprint, known_keys, rotate, signing_key
+from mlops_lab.scoring.manifest import check
 from mlops_lab.serving.cache import PackageCache
 from mlops_lab.settings import Settings
 from serving_builders import KEY, MODEL, a_package, a_replica
@@ -74,8 +76,9 @@ def test_of_250_harmed_packages_in_the_store_none_is_parsed_and_the_old_model_st
     assert rss_mib() - before < 64
 
 
-def test_of_250_harmed_packages_in_the_cache_none_is_used_and_each_is_replaced(tmp_path: Path) -> None:
+def test_of_250_harmed_packages_in_the_cache_none_is_used_and_each_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other half. With the store down nothing is answered with; with the store up the package is fetched anew and kept."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # 2,500 of them prove nothing here
     packages, told = DirectoryStore(tmp_path / "packages"), []
     good = Package(*a_package(0.4))
     digest = packages.put(*good)
@@ -263,6 +266,67 @@ def test_several_keys_are_valid_at_once_raw_or_pem_in_a_folder_or_a_file(tmp_pat
             iter(KeyRing(place))
 
 
+def test_a_rotation_that_is_killed_anywhere_leaves_a_valid_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step is a rename; after each, whoever signs next signs with a key that the ring holds."""
+    signing_key(tmp_path)
+    moves = Path.replace
+    for steps in range(5):
+        left = [steps]
+
+        def replaced(path: Path, target: Path, left: list[int] = left) -> Path:
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return moves(path, target)
+
+        monkeypatch.setattr(Path, "replace", replaced)
+        with suppress(KeyboardInterrupt):
+            rotate(tmp_path)
+        monkeypatch.setattr(Path, "replace", moves)
+        valid = {fingerprint(key) for key in KeyRing(tmp_path)}
+        assert fingerprint(signing_key(tmp_path).public_key()) in valid, f"after {steps} steps"
+
+
+def test_what_an_old_key_signed_is_served_until_that_key_is_retired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real service, and `lab keys` beside it: rotate, serve an old signature, retire, refuse one; the model in place stays."""
+    lab = a_home(tmp_path / "home")
+    monkeypatch.setenv("LAB_HOME", str(lab.home))
+    old = signing_key(lab.keys)
+    with a_serving_process(lab.home) as (_, client):
+        until(client, version=1)
+        assert run(["keys", "rotate", "--why", "yearly"]) == 0
+        new = signing_key(lab.keys)
+        assert check(*lab.packages.get(lab.ledger.version(1).scorer_sha256), [new.public_key()]), "version 1 is signed again"
+
+        promote(lab, lab.packages.put(*signed(a_leaf(0.2), old, lab.model)))
+        until(client, version=2)
+
+        assert run(["keys", "retire", fingerprint(new.public_key()), "--why", "the wrong one"]) == UsageError.exit_code
+        assert run(["keys", "retire", fingerprint(old.public_key()), "--why", "a year later"]) == 0
+        promote(lab, lab.packages.put(*signed(a_leaf(0.3), old, lab.model)))
+        said = until(client, trouble="Version 3 could not be put in place")
+        assert said["version"] == 2
+        assert "signature fits none" in json.dumps(said["degraded"])
+
+        promote(lab, lab.packages.put(*signed(a_leaf(0.4), new, lab.model)))
+        until(client, version=4)
+    again = Lab(Settings(home=lab.home))
+    assert again.trail.verify() is None
+    assert {"SigningKeyRotated", "SigningKeyRetired"} <= {entry.action for entry in again.trail.entries()}
+    assert [key.state for key in known_keys(lab.keys)] == ["signs", "retired"]
+
+
+def test_a_replica_trusts_the_keys_of_its_settings_and_not_those_beside_the_packages(tmp_path: Path) -> None:
+    """LAB_SERVICE__VERIFYING_KEYS names a file that holds another key: the home's own packages are foreign to this replica."""
+    lab = a_home(tmp_path / "home")
+    (tmp_path / "trusted.pem").write_bytes(STRANGER.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with a_serving_process(lab.home, LAB_SERVICE__VERIFYING_KEYS=str(tmp_path / "trusted.pem")) as (_, client):
+        said = until(client, trouble="signature fits none", refused=True)
+        assert "version" not in said
+        promote(lab, lab.packages.put(*signed(a_leaf(0.4), STRANGER, lab.model)))
+        until(client, version=2)
+
+
 def raw_of(key: Any) -> bytes:
     content: bytes = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     return content
@@ -282,13 +346,13 @@ def test_the_payloads_are_payloads(tmp_path: Path) -> None:
 
 
 @contextmanager
-def a_serving_process(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
+def a_serving_process(home: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"LAB_HOME": str(home), "LAB_SERVICE__PORT": str(port), "LAB_SERVICE__FOLLOW_S": "0.05"}
+    environment = os.environ | {"LAB_HOME": str(home), "LAB_SERVICE__PORT": str(port), "LAB_SERVICE__FOLLOW_S": "0.05", **settings}
     with (home / "service.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "mlops_lab.bootstrap.serve"], env=environment, stdout=log, stderr=log, cwd=home)
+        process = subprocess.Popen([sys.executable, "-m", "mlops_lab.bootstrap.serve"], env=environment, stdout=log, stderr=log)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             yield process, client
@@ -309,11 +373,13 @@ def model_of(client: httpx.Client) -> dict[str, Any]:
     return found
 
 
-def until(client: httpx.Client, version: int | None = None, trouble: str = "", seconds: float = 30) -> dict[str, Any]:
+def until(
+    client: httpx.Client, version: int | None = None, trouble: str = "", seconds: float = 30, refused: bool = False
+) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while True:
         said = model_of(client)
-        if said.get("version") == version if version else trouble in json.dumps(said.get("degraded", "")):
+        if said.get("version") == version if version else trouble in json.dumps(said if refused else said.get("degraded", "")):
             return said
         assert time.monotonic() < deadline, f"waited for {version or trouble}, found {said}"
         time.sleep(0.02)
