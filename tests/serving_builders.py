@@ -25,6 +25,7 @@ from mlops_lab.registry.version import Assignment, ModelVersion, Role
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
 from mlops_lab.serving.contract import FieldWrong
 from mlops_lab.serving.service import ServingParts, assemble
+from mlops_lab.serving.tokens import Tokens
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
 TOKEN = "feedback-token-of-the-tests"
@@ -204,6 +205,9 @@ def a_replica(directory: Path, probability: float | None = 0.3, every_s: float =
 
 
 def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, every_s: float = 0.02) -> ServingParts:
+    tokens = directory / "feedback.token"
+    if not tokens.exists():
+        tokens.write_text(f"# those who may report outcomes\n{TOKEN}\n")
     return assemble(
         directory / "serving",
         Queues(),
@@ -214,7 +218,7 @@ def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store
         keys=[KEY.public_key()],
         load=load,
         clock=FixedClock(NOON),
-        feedback_token=TOKEN,
+        tokens=Tokens(tokens),
         every_s=every_s,
     )
 
