@@ -16,6 +16,7 @@ from mlops_lab.registry.version import Assignment, ModelVersion
 from mlops_lab.scoring.keys import verifying_key
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore
+from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_fastapi import create_app, run
 from mlops_lab.serving.on_uvicorn import ConnectionLimits
@@ -78,6 +79,7 @@ def serve(settings: Settings) -> None:
         log_limit_bytes=service.log_limit_mib * 2**20,
         window=Window(service.idempotency_s, service.idempotency_log_mib * 2**20),
         every_s=service.follow_s,
+        faults=Faults(settings.fault.canary_error_share),
     )
     about = Documentation("Will this flight arrive late?", item=ITEM_SCHEMA, outcome=OUTCOME_SCHEMA)
     limits = ConnectionLimits(

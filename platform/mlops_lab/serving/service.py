@@ -32,6 +32,7 @@ from mlops_lab.serving.contract import (
 )
 from mlops_lab.serving.counts import Counts
 from mlops_lab.serving.facts import FactStream
+from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.feedback import FeedbackDesk, parse_feedback_item
 from mlops_lab.serving.follower import FollowedLedger, Follower
 from mlops_lab.serving.idempotency import Keys, Window, digest_of_body, reply_body
@@ -140,6 +141,7 @@ def assemble(
     log_limit_bytes: int = 4 * 1024 * 1024 * 1024,
     window: Window | None = None,
     every_s: float = 0.5,
+    faults: Faults | None = None,
 ) -> ServingParts:
     """Put a replica together in its directory (`cache/`, `log/`, `state.json`). Takes the log; nothing else is opened yet.
 
@@ -153,7 +155,7 @@ def assemble(
     cache = PackageCache(directory / "cache", packages, tuple(keys))
     names = tuple(feature.name for feature in use_case.features)
     follower = Follower(ledger, cache, KnownFile(directory / "state.json"), slot, load, names, clock, every_s=every_s)
-    predictor = Predictor(online, facts, slot, clock)
+    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
 
 
