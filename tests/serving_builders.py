@@ -24,6 +24,7 @@ from mlops_lab.features.view import FeatureRow
 from mlops_lab.registry.version import Assignment, ModelVersion, Role
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
 from mlops_lab.serving.contract import FieldWrong
+from mlops_lab.serving.prediction_log import Durability
 from mlops_lab.serving.service import ServingParts, assemble
 from mlops_lab.serving.tokens import Tokens
 
@@ -87,6 +88,9 @@ class Flat:
     def score_one(self, values: Sequence[Value]) -> float:
         assert len(values) == len(self.features)
         return self.probability
+
+    def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
+        return [self.score_one(row) for row in rows]
 
     def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
         return np.zeros((len(rows), len(self.features)))
@@ -196,15 +200,17 @@ class Replica:
         return replace(self, parts=_parts(self.directory, online := Counted(), self.bus, self.books, self.store), online=online)
 
 
-def a_replica(directory: Path, probability: float | None = 0.3, every_s: float = 0.02) -> Replica:
+def a_replica(directory: Path, probability: float | None = 0.3, every_s: float = 0.02, durability: Durability = "process") -> Replica:
     """A replica whose champion, version 1, answers this probability; None for no champion. Nothing is loaded yet."""
     store, books, online, bus = Store(), Books(), Counted(), SqliteBus(directory / "bus.db")
     if probability is not None:
         books.promote(1, store.put(a_package(probability)))
-    return Replica(_parts(directory, online, bus, books, store, every_s), store, books, bus, online, directory)
+    return Replica(_parts(directory, online, bus, books, store, every_s, durability), store, books, bus, online, directory)
 
 
-def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, every_s: float = 0.02) -> ServingParts:
+def _parts(
+    directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, every_s: float = 0.02, durability: Durability = "process"
+) -> ServingParts:
     tokens = directory / "feedback.token"
     if not tokens.exists():
         tokens.write_text(f"# those who may report outcomes\n{TOKEN}\n")
@@ -219,6 +225,7 @@ def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store
         load=load,
         clock=FixedClock(NOON),
         tokens=Tokens(tokens),
+        durability=durability,
         every_s=every_s,
     )
 

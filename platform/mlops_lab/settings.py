@@ -44,6 +44,12 @@ class ServiceSettings(Section):
     body_timeout_s: float = Field(10, gt=0, description="Seconds for the body of a request.")
     idle_timeout_s: float = Field(30, gt=0, description="Seconds that a connection may stay without a request.")
     drain_s: float = Field(1, ge=0, le=60, description="After SIGTERM, seconds that idle connections stay for requests under way.")
+    verifying_keys: Path | None = Field(
+        None,
+        description="Public keys whose packages are served: a file, or a folder of *.pub, raw or PEM; several are valid at once. "
+        "Default: the home's keys.",
+    )
+    store_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which a package store that hangs is taken for down.")
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
 
 

@@ -85,9 +85,7 @@ def test_scores_shifted_by_half_a_unit_of_log_odds_are_found(
     assert verdicts((shifted(scores["july"], 0.5), scores[champion]), times["equal"])[Cause.SCORES] >= 29
 
 
-def test_scores_that_are_right_on_average_and_say_nothing_are_found(
-    scores: dict[str, NDArray[np.float64]], times: dict[str, Pairs]
-) -> None:
+def test_scores_that_are_right_on_average_only_are_found(scores: dict[str, NDArray[np.float64]], times: dict[str, Pairs]) -> None:
     """A version that always answers the mean does not shift the mean; the distributions tell."""
     mean = np.full(4_000, scores["may"].mean())
 
@@ -107,12 +105,12 @@ def test_a_canary_just_at_its_limit_is_hardly_ever_taken_for_a_worse_one(times: 
     assert alarms <= 2
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_intervals_contain_the_truth_at_every_look(seed: int) -> None:
-    """400 series, looked at forty times each, with alpha 0.05; an ordinary interval would miss in a third of them."""
+    """200 series, looked at forty times each, with alpha 0.05; an ordinary interval would miss in a third of them."""
     rng = np.random.default_rng(seed)
     missed = dict.fromkeys(("share", "median", "mean"), 0)
-    for _ in range(400):
+    for _ in range(200):
         values = np.clip(0.1 + 0.2 * rng.standard_t(4, 2_000), -1, 1)
         looks = range(50, 2_001, 50)
         share = [share_bounds(int((values[:n] > 0.1).sum()), n, 0.05, (0.5, 50.0)) for n in looks]
@@ -121,7 +119,7 @@ def test_intervals_contain_the_truth_at_every_look(seed: int) -> None:
         missed["share"] += any(not each.low <= 0.5 <= each.high for each in share)
         missed["median"] += any(not each.low <= 0.1 <= each.high for each in median)
         missed["mean"] += any(not each.low <= 0.1 <= each.high for each in mean)
-    assert max(missed.values()) <= 0.05 * 400, missed
+    assert max(missed.values()) <= 0.05 * 200, missed
 
 
 def a_run(count: int = 700, *, errors: int = 0, ratio: float = 1.0) -> Evidence:
@@ -164,7 +162,7 @@ def test_nothing_seen_is_no_proof() -> None:
     verdict = judge_canary(nothing, 600, LIMITS)
     assert (verdict.outcome, verdict.cause) == (Outcome.ABORT, Cause.NO_DATA)
     assert verdict.because == "too little was seen of it: 0 of at least 500 requests within 600 s"
-    assert verdict.to_dict()["figures"]["latency_ratio"] == {"estimate": None, "low": None, "high": None}
+    assert verdict.to_dict()["figures"]["score_shift"] == {"estimate": None, "low": None, "high": None}
 
 
 def test_what_is_still_open_at_the_deadline_aborts() -> None:

@@ -13,9 +13,9 @@ from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.request import ITEM_SCHEMA, OUTCOME_SCHEMA
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.registry.version import Assignment, ModelVersion
-from mlops_lab.scoring.keys import verifying_key
+from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
-from mlops_lab.scoring.store import DirectoryStore
+from mlops_lab.scoring.store import DirectoryStore, InTime
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_fastapi import create_app, run
@@ -64,15 +64,17 @@ def serve(settings: Settings) -> None:
     """Put one replica together and run it."""
     home, service, use_case, clock = settings.home, settings.service, FlightsOnline(), WallClock()
     online = use_case.online()
+    keys = KeyRing(service.verifying_keys or home / "keys")
+    list(keys)  # a replica that could trust nothing says so at once
     parts = assemble(
         home / "serving" / service.replica,
         use_case,
         online=online,
         bus=SqliteBus(home / "bus.db"),
         ledger=_LateLedger(home, use_case.model),
-        packages=DirectoryStore(home / "packages"),
-        keys=[verifying_key(home / "keys")],
-        load=Scorer.from_bytes,
+        packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
+        keys=keys,
+        load=Scorer.from_bytes_gently,
         clock=clock,
         tokens=Tokens(service.tokens or home / "keys" / f"{FEEDBACK}.token"),
         durability=service.durability,

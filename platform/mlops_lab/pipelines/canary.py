@@ -38,7 +38,7 @@ def begin(version: int, share: float, at: datetime, by: str, lab: Lab, *, why: s
 
     Args:
         version: Its number.
-        share: Above 0, at most 0.5, in steps of 0.001: beyond a half the champion is no yardstick any more.
+        share: Above 0, at most 1, in steps of 0.001.
         at: Event time.
         by: Identity.
         lab: The home.
@@ -52,20 +52,16 @@ def begin(version: int, share: float, at: datetime, by: str, lab: Lab, *, why: s
         LostTheRace: Somebody else changed the canary meanwhile.
     """
     steps = share * _STEPS
-    if not 0 < share <= 0.5 or abs(steps - round(steps)) > 1e-6:
-        raise UsageError(f"{share:.4%} is no share for a canary.", "give a percentage from 0.1 to 50, in steps of 0.1.")
+    if not 0 < share <= 1 or abs(steps - round(steps)) > 1e-6:
+        raise UsageError(f"{share:.4%} is no share for a canary.", "give a percentage from 0.1 to 100, in steps of 0.1.")
     lab.ledger.version(version)
     line = lab.ledger.current(Role.CANARY)
     if line is not None and line.version not in (None, version):
-        raise UsageError(
-            f"Version {line.version} is the canary already.", "wait for its verdict (`lab canary`), or end it: `lab canary off`."
-        )
+        raise UsageError(f"Version {line.version} is the canary already.", "wait for its verdict, or end it with `lab canary off`.")
     if lab.ledger.champion().version == version:
         raise PromotionRefused(f"Version {version} is the champion; it would be compared with itself.", "choose a challenger.")
     if version in barred(lab.ledger.facts(subject=str(version))):
-        raise PromotionRefused(
-            f"Version {version} is barred.", "choose another one; only `lab promote --override` brings a barred one back."
-        )
+        raise PromotionRefused(f"Version {version} is barred.", "choose another one; `lab promote --override` alone brings this back.")
     if not override:
         _require_judged(version, lab)
     return lab.ledger.assign(
@@ -107,7 +103,7 @@ def require_passed(line: Assignment, lab: Lab) -> None:
     if not CanaryGuard(lab).has_passed(line):
         raise PromotionRefused(
             f"The trial of version {line.version} has not passed.",
-            "`lab canary` shows what is open; `lab promote` does not ask for a trial.",
+            "see what is open with `lab canary`; `lab promote` asks for no trial.",
         )
 
 

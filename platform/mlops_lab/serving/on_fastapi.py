@@ -125,6 +125,12 @@ def run(app: FastAPI, host: str, port: int) -> None:
         PortInUse: Another program listens there.
     """
     listener = _listen(host, port)
+    _log.info("serving.started", extra={"host": host, "port": listener.getsockname()[1]})
+    server_of(app).run(sockets=[listener])
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """The server of an app, still to be given its sockets."""
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -137,8 +143,7 @@ def run(app: FastAPI, host: str, port: int) -> None:
         proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
-    _log.info("serving.started", extra={"host": host, "port": listener.getsockname()[1]})
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -152,7 +152,7 @@ def assemble(
     slot = Slot()
     log = PredictionLog(directory / "log", durability=durability, limit_bytes=log_limit_bytes)
     facts = FactStream(bus, online)
-    cache = PackageCache(directory / "cache", packages, tuple(keys))
+    cache = PackageCache(directory / "cache", packages, keys)
     names = tuple(feature.name for feature in use_case.features)
     follower = Follower(ledger, cache, KnownFile(directory / "state.json"), slot, load, names, clock, every_s=every_s)
     predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
