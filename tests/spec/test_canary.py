@@ -71,7 +71,7 @@ def test_errors_in_5_percent_of_the_requests_are_found(scores: dict[str, NDArray
 def test_half_as_long_again_is_found_among_the_noise_of_a_busy_machine(
     scores: dict[str, NDArray[np.float64]], times: dict[str, Pairs]
 ) -> None:
-    """A quarter of the single pairs say the opposite, and a few say ten times."""
+    """Many a single pair says the opposite: the other version was the one that was interrupted."""
     canary, champion = times["slower"]
     assert (canary < champion).mean() > 0.05
 
