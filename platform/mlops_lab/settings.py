@@ -51,6 +51,12 @@ class ServiceSettings(Section):
     )
     store_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which a package store that hangs is taken for down.")
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
+    canary_lease_s: float = Field(
+        3600, gt=0, description="Seconds after which a canary is dealt nothing any more unless the ledger names it anew."
+    )
+    known_max_age_s: float = Field(
+        7 * 86400, gt=0, description="Age in seconds up to which a replica starts from its cache while the ledger is down."
+    )
 
 
 class ConsoleSettings(Section):

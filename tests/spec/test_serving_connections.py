@@ -219,10 +219,11 @@ def test_who_does_not_read_replies_gets_no_more_and_hinders_nobody(tmp_path: Pat
 class TestDisk:
     def test_a_reply_waits_for_its_flush_and_those_that_wait_share_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         replica = a_replica(tmp_path, durability="disk")
-        may_flush, flushes = threading.Semaphore(0), []
+        may_flush, flushing, flushes = threading.Semaphore(0), threading.Event(), []
         fdatasync = os.fdatasync
 
         def held(fd: int) -> None:
+            flushing.set()
             assert may_flush.acquire(timeout=10)
             flushes.append(len(logged(replica)))
             fdatasync(fd)
@@ -231,7 +232,7 @@ class TestDisk:
             monkeypatch.setattr(os, "fdatasync", held)
             callers = [call() for _ in range(6)]
             callers[0].send(a_request())
-            until(lambda: len(logged(replica)) == 1)
+            assert flushing.wait(10)
             for caller in callers[1:]:
                 caller.send(a_request())
             until(lambda: len(logged(replica)) == 6)
