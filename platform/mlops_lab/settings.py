@@ -101,7 +101,7 @@ class CanarySettings(Section):
     )
     min_requests: int = Field(500, ge=50, description="Requests below which it does not pass; fewer at the deadline is no data.")
     min_s: float = Field(60, ge=0, description="Seconds below which it does not pass.")
-    deadline_s: float = Field(1800, gt=0, lt=3600, description="Seconds after which it is aborted unless it has passed; below the lease.")
+    deadline_s: float = Field(1800, gt=0, description="Seconds after which it is aborted unless it has passed; below the lease.")
     alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance of a wrong verdict over all looks at one canary.")
 
 
@@ -142,11 +142,18 @@ def load_settings(**given: object) -> Settings:
             near = difflib.get_close_matches(name, known, n=1)
             raise SettingsWrong(f"{name} is no setting.", f"did you mean {near[0]}?" if near else "`lab doctor --settings` lists them.")
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         raise SettingsWrong(f"{name}: {first['msg']} (found {first['input']!r}).", "correct or unset the variable.") from error
+    if settings.canary.deadline_s >= settings.service.canary_lease_s:
+        raise SettingsWrong(
+            f"LAB_CANARY__DEADLINE_S ({settings.canary.deadline_s:g}) is not below LAB_SERVICE__CANARY_LEASE_S "
+            f"({settings.service.canary_lease_s:g}): replicas would end a trial before the guard does.",
+            "shorten the deadline, or lengthen the lease.",
+        )
+    return settings
 
 
 def names() -> dict[str, str]:

@@ -14,7 +14,7 @@ import pytest
 
 from mlops_lab.bootstrap.identities import OPERATOR, PLATFORM
 from mlops_lab.clock import FixedClock
-from mlops_lab.errors import PromotionRefused, RegistryUnreachable, UnknownVersion, UsageError
+from mlops_lab.errors import PromotionRefused, RegistryUnreachable, SettingsWrong, UnknownVersion, UsageError
 from mlops_lab.events import CONTROL, relay
 from mlops_lab.monitoring.canary import CanaryLimits, Outcome, judge_canary
 from mlops_lab.pipelines import guard as guard_module
@@ -27,6 +27,7 @@ from mlops_lab.pipelines.worker import Worker
 from mlops_lab.registry.version import Assignment, Role, State
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.prediction_log import PredictionLog, drop_segments
+from mlops_lab.settings import load_settings
 from pipeline_builders import MODEL, NOW, SmallLab, a_training, copied, established, serve, training_flow, week
 
 AT = week(10).closes_at
@@ -406,3 +407,11 @@ def test_a_verdict_is_plain_json(lab: GuardedLab) -> None:
 
     assert found is not None
     json.dumps(found[1].to_dict(), allow_nan=False)
+
+
+def test_the_deadline_lies_before_the_end_of_the_replicas_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_SERVICE__CANARY_LEASE_S", "1800")
+    with pytest.raises(SettingsWrong, match=r"DEADLINE_S \(1800\) is not below"):
+        load_settings()
+    monkeypatch.setenv("LAB_CANARY__DEADLINE_S", "900")
+    assert load_settings().canary.deadline_s == 900
