@@ -41,6 +41,7 @@ LOOP: dict[str, dict[str, Entry]] = {
         "replay": Entry("replay", "Let time go by: flights ask, outcomes arrive hours later."),
         "watch": Entry("watch", "Close a week: quality, drift, skill, and one decision."),
         "policy": Entry("policy", "Show when it retrains, with its false alarms and misses."),
+        "canary": Entry("canary", "Give a challenger a share of the requests, and see how it does."),
         "rollback": Entry("rollback", "Give the traffic back to the version before."),
         "break": Entry("break_", "Let a fault loose and see what the platform does about it."),
     },
