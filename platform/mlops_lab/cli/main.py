@@ -37,6 +37,7 @@ LOOP: dict[str, dict[str, Entry]] = {
         "train": Entry("train", "Turn accepted data into one registered challenger."),
         "judge": Entry("judge", "Compare challenger and champion on the same rows."),
         "promote": Entry("promote", "Approve a judged challenger and let it take the traffic."),
+        "shadow": Entry("shadow", "Let a version score beside the champion, unseen by callers."),
         "replay": Entry("replay", "Let time go by: flights ask, outcomes arrive hours later."),
         "watch": Entry("watch", "Close a week: quality, drift, skill, and one decision."),
         "policy": Entry("policy", "Show when it retrains, with its false alarms and misses."),
