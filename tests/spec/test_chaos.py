@@ -10,14 +10,25 @@ import orjson
 import pytest
 
 from mlops_lab.chaos.catalogue import CATALOGUE, fault_called
+from mlops_lab.chaos.clocks import Stepped
+from mlops_lab.chaos.clocks import check as check_clock
 from mlops_lab.chaos.disks import Cycle, Filled
 from mlops_lab.chaos.disks import check as check_disk
+from mlops_lab.chaos.durability import Traced, calls_in, orders_of
+from mlops_lab.chaos.durability import check as check_order
 from mlops_lab.chaos.fault import Fault, Finding, Result, Size
 from mlops_lab.chaos.history import Request, read_history
+from mlops_lab.chaos.hostile import Assaulted, Met
+from mlops_lab.chaos.hostile import check as check_input
 from mlops_lab.chaos.kills import Killed
 from mlops_lab.chaos.kills import check as check_kills
-from mlops_lab.chaos.registries import Outage, Without, check_serving, looks
+from mlops_lab.chaos.overload import Overloaded
+from mlops_lab.chaos.overload import check as check_overload
+from mlops_lab.chaos.packages import Cut, CutShort, Tampered, Tampering, check_cuts, check_tampering
+from mlops_lab.chaos.registries import Outage, Start, Without, check_serving, check_starts, looks
 from mlops_lab.chaos.results import Kept, page, read_results, write_results
+from mlops_lab.chaos.rollbacks import Rollback, RolledBack
+from mlops_lab.chaos.rollbacks import check as check_rollback
 from mlops_lab.chaos.runner import prove, require_tools
 from mlops_lab.chaos.stored import Stored, keys_broken, read_logs, unlogged
 from mlops_lab.chaos.swaps import Restart, Rolled, Swap
@@ -255,3 +266,227 @@ def test_the_page_tells_the_last_result_of_each_fault(tmp_path: Path) -> None:
     assert "**no**" in text
     assert "- **F8**: a record was torn" in text
     assert "not tried yet" in text
+
+
+STRACE = """\
+7 1.0 write(5</h/log/000000000001.log>, "....{\\"request_id\\":\\"r1\\",\\"rows\\":[]}", 90) = 90
+8 1.1 fdatasync(5</h/log/000000000001.log> <unfinished ...>
+7 1.2 write(5</h/log/000000000001.log>, "....{\\"request_id\\":\\"r2\\",\\"rows\\":[]}", 90) = 90
+8 1.3 <... fdatasync resumed>) = 0
+7 1.4 write(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, "HTTP/1.1 200 OK\\r\\nx-request-id: r1\\r\\n\\r\\n{}", 60) = 60
+7 1.5 write(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, "HTTP/1.1 200 OK\\r\\nx-request-id: r2\\r\\n\\r\\n{}", 60) = 60
+8 1.6 fdatasync(5</h/log/000000000001.log>) = 0
+"""
+
+
+def traced(durability: Any, lines: list[str]) -> Traced:
+    return Traced({durability: [an_answer(1), an_answer(2)]}, {durability: orders_of(calls_in(lines), "/h/log")})
+
+
+def test_f7_holds_when_the_record_comes_first() -> None:
+    assert check_order(traced("process", STRACE.splitlines())).held
+
+
+def test_f7_sees_an_answer_before_its_flush() -> None:
+    """The flush that was under way when the second record was written does not cover it."""
+    assert check_order(traced("disk", STRACE.splitlines())).broken == ("disk: r2 was answered before its record was flushed",)
+
+
+def test_f7_sees_an_answer_before_its_record() -> None:
+    lines = STRACE.splitlines()
+    lines.append(lines.pop(2))
+    assert check_order(traced("process", lines)).broken == ("process: r2 was answered before its record was written",)
+
+
+def test_f7_sees_an_answer_that_is_not_in_the_trace() -> None:
+    assert "the answer to r2 is not in the trace" in broken(check_order(traced("process", STRACE.splitlines()[:5])))
+
+
+def test_f7_does_not_hold_without_an_answer() -> None:
+    assert "nothing was tried" in broken(check_order(Traced({"disk": []}, {"disk": {}})))
+
+
+def a_start(**changes: Any) -> Start:
+    return replace(Start("a sound cache", True, 1.0, 200, 200, 200, 1.0), **changes)
+
+
+UNUSABLE = Start("an empty cache", False, float("inf"), 200, 503, 503, 2.0)
+
+
+def test_f2_holds_when_only_a_sound_cache_answers() -> None:
+    assert check_starts([a_start(), UNUSABLE]).held
+
+
+@pytest.mark.parametrize(
+    ("starts", "says"),
+    [
+        ([a_start(answered_s=6.0), UNUSABLE], "answered after 6.0 s"),
+        ([a_start(ready=503), UNUSABLE], "/readyz answered 503"),
+        ([a_start(), replace(UNUSABLE, answered_s=1.0)], "answered all the same"),
+        ([a_start(), replace(UNUSABLE, alive=0)], "/healthz answered nothing"),
+        ([a_start(), replace(UNUSABLE, ready=200)], "/readyz answered 200"),
+        ([a_start(), replace(UNUSABLE, recovered_s=float("inf"))], "after the ledger was back"),
+        ([a_start()], "both kinds"),
+    ],
+)
+def test_f2_can_fail(starts: list[Start], says: str) -> None:
+    assert says in broken(check_starts(starts))
+
+
+def cut_short(**changes: Any) -> CutShort:
+    requests = [an_answer(1, 1), an_answer(2, 3, version=4)]
+    cuts = [Cut(4, "cut at byte 7", 2 * SECOND, int(2.5 * SECOND))]
+    return replace(CutShort(requests, a_log(1, 2), cuts, {"ab": "ab"}, [], 2), **changes)
+
+
+def test_f3_holds_when_a_version_answers_once_it_is_whole() -> None:
+    assert check_cuts(cut_short()).held
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"requests": [an_answer(1, 1), an_answer(2, 2.1, version=4)]}, "before it was there whole"),
+        ({"requests": [an_answer(1, 1), an_answer(2, 3)]}, "never followed"),
+        ({"requests": [*cut_short().requests, a_refusal(3, 2.2)]}, "r3 got 503"),
+        ({"cached": {"ab": "cd"}}, "the cache holds ab with the content of cd"),
+        ({"differing": ["prediction p2 differs"]}, "prediction p2 differs"),
+        ({"scored": 0}, "nothing was compared"),
+        ({"stored": a_log(1)}, "p2 was acknowledged"),
+    ],
+)
+def test_f3_can_fail(changes: dict[str, Any], says: str) -> None:
+    assert says in broken(check_cuts(cut_short(**changes)))
+
+
+def tampered(**changes: Any) -> Tampered:
+    digest = "ab" * 32
+    incident = {"kind": "incident", "what": "package_refused", "digests": {"scorer_sha256": digest}}
+    log = Stored([*a_log(1, 2).frames, incident])
+    good = Tampered([an_answer(1, 1), an_answer(2, 3, version=9)], log, [Tampering(4, "a pickle", digest, 2 * SECOND)], {"ef": "ef"}, 9)
+    return replace(good, **changes)
+
+
+def test_f5_holds_when_a_tampered_package_is_refused_and_told() -> None:
+    assert check_tampering(tampered()).held
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"requests": [*tampered().requests, an_answer(3, 2.5, version=4)]}, "version 4 (a pickle) answered"),
+        ({"stored": a_log(1, 2)}, "without an incident"),
+        ({"cached": {"ab" * 32: "ab" * 32}}, "the cache holds the tampered"),
+        ({"good_version": 10}, "the sound version 10 did not answer"),
+        ({"requests": [*tampered().requests, a_refusal(3, 2.5)]}, "r3 got 503"),
+    ],
+)
+def test_f5_can_fail(changes: dict[str, Any], says: str) -> None:
+    assert says in broken(check_tampering(tampered(**changes)))
+
+
+def stepped(**changes: Any) -> Stepped:
+    requests = [an_answer(1, 1), an_answer(2, 2.5, version=2), an_answer(3, 2.7, version=2)]
+    frames = [record | {"assignment": a, "answered_at": t} for record, a, t in zip(a_log(1, 2, 3).frames, (1, 2, 2), "121", strict=True)]
+    return replace(Stepped(requests, Stored(frames), [(600.0, 2, 2 * SECOND, 2)], [1.0, 1.0]), **changes)
+
+
+def test_f12_holds_when_only_the_time_of_the_records_goes_back() -> None:
+    assert check_clock(stepped()).held
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"stored": Stored(stepped().stored.frames[::-1])}, "an older line of the ledger answered"),
+        ({"promoted": [(600.0, 3, 2 * SECOND, 3)]}, "line 3 (version 3) was followed after inf s"),
+        ({"starts": [float("inf")]}, "answered after inf s"),
+        ({"stored": Stored(stepped().stored.frames[:2])}, "did not bite"),
+        ({"requests": [*stepped().requests, a_refusal(9, 2.6)]}, "r9 got 503"),
+    ],
+)
+def test_f12_can_fail(changes: dict[str, Any], says: str) -> None:
+    assert says in broken(check_clock(stepped(**changes)))
+
+
+def rolled_back(**changes: Any) -> RolledBack:
+    requests = [
+        an_answer(1, 1, version=2, id="load0-0-1"),
+        an_answer(2, 3, version=2, id="load0-0-2"),
+        an_answer(3, 4, id="load0-0-3"),
+        an_answer(4, 5, id="load0-0-4"),
+    ]
+    log = Stored([a_record(n, request=f"load0-0-{n}") for n in (1, 2, 3, 4)])
+    return replace(RolledBack(requests, log, [Rollback(2 * SECOND, 0, "", 2, 1)], [(1, 1)]), **changes)
+
+
+def test_f14_holds_when_the_old_version_answers_in_time() -> None:
+    assert check_rollback(rolled_back()).held
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rollbacks": [Rollback(2 * SECOND, 30, "no way back", 2, 1)]}, "left with 30: no way back"),
+        ({"rollbacks": [Rollback(-3 * SECOND, 0, "", 2, 1)]}, "version 1 answered after 7.0 s"),
+        ({"requests": [*rolled_back().requests[:3], an_answer(4, 5, version=2, id="load0-0-4")]}, "version 2 answered again"),
+        ({"stayed": [(1, 2)]}, "version 2 answered, not 1"),
+        ({"requests": [*rolled_back().requests, a_refusal(9, 4)]}, "r9 got 503"),
+    ],
+)
+def test_f14_can_fail(changes: dict[str, Any], says: str) -> None:
+    assert says in broken(check_rollback(rolled_back(**changes)))
+
+
+def overloaded(**changes: Any) -> Overloaded:
+    steady, flood, after = [an_answer(1, 1)], [a_refusal(2, 1.5, status=429)], [an_answer(3, 3)]
+    return replace(Overloaded(steady, flood, after, a_log(1, 3), [90_000, 91_000], 2 * SECOND, True), **changes)
+
+
+def test_f17_holds_when_the_rest_is_turned_away() -> None:
+    assert check_overload(overloaded()).held
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"flood": [a_refusal(2, 1.5, status=429, retry_after=None)]}, "without Retry-After"),
+        ({"flood": [a_refusal(2, 1.5, status=0)]}, "r2 got no answer"),
+        ({"flood": []}, "no overload"),
+        ({"steady": [an_answer(1, 1, done_ns=2 * SECOND)]}, "p99 of 1000 ms"),
+        ({"resident_kib": [90_000, 140_000]}, "grew by 49 MiB"),
+        ({"after": [an_answer(3, 3), a_refusal(4, 8, status=429)]}, "6.0 s after the overload"),
+        ({"after": []}, "after the overload"),
+        ({"stored": a_log(1)}, "p3 was acknowledged"),
+        ({"same_process": False}, "did not live"),
+    ],
+)
+def test_f17_can_fail(changes: dict[str, Any], says: str) -> None:
+    assert says in broken(check_overload(overloaded(**changes)))
+
+
+def assaulted(*more: Met, **changes: Any) -> Assaulted:
+    met = [Met("NaN", 400, True, True, ()), Met("garbage", 0, False, False, ()), *more]
+    return replace(Assaulted(met, [an_answer(1)], a_log(1), [90_000, 90_500], True), **changes)
+
+
+def test_bad_input_holds_when_each_gets_a_reason_or_is_closed() -> None:
+    assert check_input(assaulted()).held
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (assaulted(Met("NaN", 500, True, True, ())), "'NaN' got 500"),
+        (assaulted(Met("NaN", 200, True, True, ())), "'NaN' got 200"),
+        (assaulted(Met("NaN", 400, False, True, ())), "without a reason"),
+        (assaulted(Met("NaN", 0, False, True, ())), "closed without an answer"),
+        (assaulted(Met("garbage", -1, False, False, ())), "without an end"),
+        (assaulted(resident_kib=[90_000, 140_000]), "grew by 49 MiB"),
+        (assaulted(same_process=False), "did not live"),
+        (assaulted(beside=[a_refusal(1, 1)]), "r1 got 503"),
+        (assaulted(beside=[]), "no ordinary request"),
+    ],
+)
+def test_bad_input_can_fail(seen: Assaulted, says: str) -> None:
+    assert says in broken(check_input(seen))

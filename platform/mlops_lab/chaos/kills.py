@@ -12,7 +12,7 @@ from mlops_lab.chaos.load import Plan
 from mlops_lab.chaos.stored import Stored, count_acknowledged, keys_broken, read_logs, unlogged
 from mlops_lab.chaos.world import World
 
-WITH_KEYS = False
+WITH_KEYS = True
 """Whether clients send an Idempotency-Key and repeat what was cut."""
 
 READY_S = 3.0

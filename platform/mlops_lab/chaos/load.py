@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 _HOST = "127.0.0.1"
-_REFUSED_PAUSE_S = 0.01
+_REFUSED_PAUSE_S = 0.03
 _FLUSH_EVERY_S = 0.1
 _LONGEST_S = 1800.0
 _MOST = 5_000_000
