@@ -194,7 +194,7 @@ def test_f16_can_fail(changes: dict[str, Any], says: str) -> None:
 
 def without(outage: dict[str, Any] | None = None, **changes: Any) -> Without:
     told = (200, {"status": "ready", "degraded": ["the ledger does not answer"]})
-    away = replace(Outage("locked", 10 * SECOND, 30 * SECOND, [0.5, 10.5], told, 2), **(outage or {}))
+    away = replace(Outage("locked", 10 * SECOND, 30 * SECOND, [0.5, 10.5], told, 1, 2), **(outage or {}))
     return replace(Without([an_answer(1, 15), an_answer(2, 31, version=2)], a_log(1, 2), [away]), **changes)
 
 

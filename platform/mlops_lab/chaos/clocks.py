@@ -49,7 +49,7 @@ def run(world: World, seed: int, size: Size) -> Stepped:
         plan = Plan((replica.port,), str(history), str(home.bodies), connections=4, pause_ms=5, keys=True, seed=seed)
         with Client(plan) as client:
             client.await_answers()
-            for number in range(size.of(6, 40)):
+            for number in range(size.of(5, 40)):
                 by = chance.choice((STEP_S, -STEP_S, 0.0))
                 step(offset, by)
                 time.sleep(0.05)

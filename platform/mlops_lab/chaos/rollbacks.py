@@ -48,7 +48,7 @@ def run(world: World, seed: int, size: Size) -> RolledBack:
     rollbacks, stayed = [], []
     requests: list[Request] = []
     stored = Stored()
-    for number in range(size.of(2, 10)):
+    for number in range(size.of(1, 10)):
         home = world.home()
         history = home.path / "history.jsonl"
         with home.replica() as replica:
@@ -68,9 +68,7 @@ def run(world: World, seed: int, size: Size) -> RolledBack:
                     stayed.append((1, _who_answers(replica.predict, home)))
                     replica.end()
         requests += read_history(history)
-        one = read_logs([home.log()])
-        stored.frames += one.frames
-        stored.torn += one.torn
+        stored.add(read_logs([home.log()]))
     return RolledBack(requests, stored, rollbacks, stayed)
 
 

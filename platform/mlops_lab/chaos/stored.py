@@ -29,6 +29,11 @@ class Stored:
     frames: list[dict[str, Any]] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
+    def add(self, other: "Stored") -> None:
+        """Take in what lies in other logs."""
+        self.frames += other.frames
+        self.torn += other.torn
+
     @property
     def predictions(self) -> list[dict[str, Any]]:
         return [frame for frame in self.frames if frame.get("kind") == "predictions"]
