@@ -207,7 +207,7 @@ def test_f1_holds_when_the_ledger_is_left_alone_and_followed_again() -> None:
     [
         (without(requests=[a_refusal(1, 15), an_answer(2, 31, version=2)]), "r1 got 503"),
         (without(stored=a_log(1)), "p2 was acknowledged"),
-        (without({"calls": [0.5, 1, 2, 3]}), "4 looks at it in 20 s, allowed are 3"),
+        (without({"calls": [0.5, 1, 2, 3]}), "4 looks at it in 20 s (at 0.5, 1.0, 2.0, 3.0), allowed are 3"),
         (without({"calls": []}), "did not bite"),
         (without({"ready": (200, {"status": "ready", "degraded": []})}), "does not tell"),
         (without({"ready": (503, "ledger")}), "/readyz answered 503"),
