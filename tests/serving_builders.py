@@ -27,8 +27,9 @@ from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
 from mlops_lab.serving.contract import FieldWrong
 from mlops_lab.serving.follower import Limits
-from mlops_lab.serving.prediction_log import Position, read_frames
+from mlops_lab.serving.prediction_log import Durability, Position, read_frames
 from mlops_lab.serving.service import ServingParts, assemble
+from mlops_lab.serving.tokens import Tokens
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
 TOKEN = "feedback-token-of-the-tests"
@@ -90,6 +91,9 @@ class Flat:
     def score_one(self, values: Sequence[Value]) -> float:
         assert len(values) == len(self.features)
         return self.probability
+
+    def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
+        return [self.score_one(row) for row in rows]
 
     def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
         return np.zeros((len(rows), len(self.features)))
@@ -211,16 +215,31 @@ class Replica:
         return [dict(frame) for _, frame in frames if frame["kind"] == "incident"]
 
 
-def a_replica(directory: Path, probability: float | None = 0.3, every_s: float = 0.02, **limits: float) -> Replica:
+def a_replica(
+    directory: Path, probability: float | None = 0.3, every_s: float = 0.02, durability: Durability = "process", **limits: float
+) -> Replica:
     """A replica whose champion, version 1, answers this probability; None for no champion. Nothing is loaded yet."""
     store, books, online, bus = Store(), Books(), Counted(), SqliteBus(directory / "bus.db")
     if probability is not None:
         books.promote(1, store.put(a_package(probability)))
     clock, allowed = FixedClock(NOON), Limits(every_s=every_s, **limits)
-    return Replica(_parts(directory, online, bus, books, store, clock, allowed), store, books, bus, online, directory, clock, allowed)
+    parts = _parts(directory, online, bus, books, store, clock, allowed, durability)
+    return Replica(parts, store, books, bus, online, directory, clock, allowed)
 
 
-def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, clock: FixedClock, limits: Limits) -> ServingParts:
+def _parts(
+    directory: Path,
+    online: Counted,
+    bus: SqliteBus,
+    books: Books,
+    store: Store,
+    clock: FixedClock,
+    limits: Limits,
+    durability: Durability = "process",
+) -> ServingParts:
+    tokens = directory / "feedback.token"
+    if not tokens.exists():
+        tokens.write_text(f"# those who may report outcomes\n{TOKEN}\n")
     return assemble(
         directory / "serving",
         Queues(),
@@ -231,7 +250,8 @@ def _parts(directory: Path, online: Counted, bus: SqliteBus, books: Books, store
         keys=[KEY.public_key()],
         load=load,
         clock=clock,
-        feedback_token=TOKEN,
+        tokens=Tokens(tokens),
+        durability=durability,
         limits=limits,
     )
 

@@ -11,7 +11,8 @@ LabError
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Self
 
 
@@ -109,7 +110,13 @@ class ModelError(LabError):
 
 
 class ScorerRefused(ModelError):
-    """A model package failed a check and was not loaded."""
+    """A model package failed a check and was not loaded.
+
+    Attributes:
+        digests: SHA-256 by name of what was found instead, where it is known; for the audit trail.
+    """
+
+    digests: Mapping[str, str] = MappingProxyType({})
 
 
 class NoChampion(ModelError):

@@ -28,9 +28,28 @@ class ServiceSettings(Section):
     host: Literal["127.0.0.1", "localhost"] = Field("127.0.0.1", description="Address it listens on; this machine only.")
     port: int = Field(8100, ge=1024, le=65535, description="TCP port of the inference service.")
     replica: str = Field("replica-1", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this replica: its log and its cache.")
-    durability: Literal["process", "machine"] = Field(
+    durability: Literal["process", "disk"] = Field(
         "process", description="What an answered prediction survives: a killed process, or a power cut."
     )
+    tokens: Path | None = Field(None, description="File with the tokens that may send feedback, one per line; unset takes the home's own.")
+    log_limit_mib: int = Field(4096, ge=32, description="Size of a replica's prediction log at which it takes no more until shipped.")
+    idempotency_s: float = Field(600, ge=0, description="Seconds for which an Idempotency-Key is remembered.")
+    idempotency_log_mib: int = Field(64, ge=1, description="MiB of the prediction log behind an answer, after which its key is forgotten.")
+    max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest body of a request.")
+    max_head_bytes: int = Field(16 * 1024, ge=1024, le=65536, description="Largest request line and headers together.")
+    max_headers: int = Field(64, ge=8, description="Most headers of a request.")
+    max_connections: int = Field(1024, ge=1, description="Most connections at once; one more gets 429.")
+    max_waiting: int = Field(256, ge=1, description="Most requests that wait for their turn; one more gets 429.")
+    head_timeout_s: float = Field(5, gt=0, description="Seconds for the headers of a request.")
+    body_timeout_s: float = Field(10, gt=0, description="Seconds for the body of a request.")
+    idle_timeout_s: float = Field(30, gt=0, description="Seconds that a connection may stay without a request.")
+    drain_s: float = Field(1, ge=0, le=60, description="After SIGTERM, seconds that idle connections stay for requests under way.")
+    verifying_keys: Path | None = Field(
+        None,
+        description="Public keys whose packages are served: a file, or a folder of *.pub, raw or PEM; several are valid at once. "
+        "Default: the home's keys.",
+    )
+    store_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which a package store that hangs is taken for down.")
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
     canary_lease_s: float = Field(
         3600, gt=0, description="Seconds after which a canary is dealt nothing any more unless the ledger names it anew."

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlops_lab.errors import HomeInUse, LogDamaged, LogUnwritable
-from mlops_lab.serving.prediction_log import START, Position, PredictionLog, drop_segments, read_frames
+from mlops_lab.serving.prediction_log import START, Position, PredictionLog, drop_segments, encode, read_frames
 from mlops_lab.serving.segments import MAGIC, frame, segment_numbers, segment_path
 
 WRITER = """
@@ -212,8 +212,14 @@ def test_durability_against_power_cuts_can_be_chosen(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "fdatasync", flushed.append)
     PredictionLog(tmp_path / "a").append({"n": 0})
     assert not flushed
-    PredictionLog(tmp_path / "b", durability="machine").append({"n": 0})
+    log = PredictionLog(tmp_path / "b", durability="disk")
+    flushed.clear()
+    log.append({"n": 0})
     assert len(flushed) == 1
+    log.write([encode({"n": 1}), encode({"n": 2})])
+    assert len(flushed) == 1  # who writes many waits for the disk once, with `sync`
+    log.sync()
+    assert len(flushed) == 2
 
 
 def test_no_acknowledged_record_is_lost_or_doubled_by_kill_9(tmp_path: Path) -> None:

@@ -1,30 +1,45 @@
 """Answers: by one model from start to end, with the facts published so far, and logged before they are given."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
-from mlops_lab.errors import BusUnreachable, LogUnwritable, ModelError, NoChampion, ScorerRefused
+from mlops_lab.errors import BusUnreachable, ModelError, NoChampion, ScorerRefused
 from mlops_lab.events import OBSERVATIONS, REFERENCES
+from mlops_lab.features import Ask, Value
+from mlops_lab.features.view import FeatureRow
+from mlops_lab.scoring import Scorer
 from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.loaded import LineUp, picker, try_out
-from mlops_lab.serving.prediction_log import read_frames
-from mlops_lab.serving.predictor import ONE_BY_ONE
-from serving_builders import FEATURES, NOON, Flat, Queues, a_count, a_package, a_replica, an_item
+from mlops_lab.serving.loaded import LineUp, Loaded, picker, try_out
+from mlops_lab.serving.prediction_log import encode, read_frames
+from mlops_lab.serving.predictor import ONE_BY_ONE, Answered, Question, few
+from serving_builders import FEATURES, NOON, Flat, Queues, Replica, a_count, a_replica, an_item
 
 ask = Queues().ask
 
 
-def test_every_answer_is_in_the_log_with_what_was_scored(tmp_path: Path) -> None:
+def answered(replica: Replica, asks: Sequence[Ask], request_id: str = "r", **more: Any) -> Answered:
+    """What the predictor makes of one request. Raises what it has instead of an answer."""
+    (result,) = replica.parts.predictor.answer([Question(asks, request_id, **more)])
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def test_an_answer_comes_with_the_frame_that_says_what_was_scored(tmp_path: Path) -> None:
     replica = a_replica(tmp_path, 0.3)
     replica.follow()
     replica.bus.publish(OBSERVATIONS, [a_count(8, NOON - timedelta(minutes=2))])
 
-    answers = replica.parts.predictor.answer([ask(an_item()), ask(an_item("exit", id="q2"))], "r-1", "probe")
+    result = answered(replica, [ask(an_item()), ask(an_item("exit", id="q2"))], "r-1", purpose="probe")
 
+    answers = result.answers
+    replica.parts.log.write([encode(result.frame)])
     ((_, frame),) = read_frames(tmp_path / "serving/log")
     rows = frame.pop("rows")
     assert frame == {
@@ -68,21 +83,14 @@ def test_every_answer_is_in_the_log_with_what_was_scored(tmp_path: Path) -> None
 def test_prediction_ids_never_repeat(tmp_path: Path) -> None:
     replica = a_replica(tmp_path)
     replica.follow()
-    answers = [answer for _ in range(50) for answer in replica.parts.predictor.answer([ask(an_item())] * 20, "the same request")]
+    answers = [answer for _ in range(50) for answer in answered(replica, [ask(an_item())] * 20, "the same request").answers]
 
     assert len({answer["prediction_id"] for answer in answers}) == 1000
 
 
-def test_without_a_model_or_a_log_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replica = a_replica(tmp_path, None)
+def test_without_a_model_there_is_no_answer(tmp_path: Path) -> None:
     with pytest.raises(NoChampion):
-        replica.parts.predictor.answer([ask(an_item())], "r")
-
-    replica.books.promote(1, replica.store.put(a_package(0.5)))
-    replica.follow()
-    replica.parts.log.close()
-    with pytest.raises(LogUnwritable):
-        replica.parts.predictor.answer([ask(an_item())], "r")
+        answered(a_replica(tmp_path, None), [ask(an_item())])
 
 
 @pytest.mark.parametrize("nonsense", [float("nan"), 1.5, -0.1])
@@ -94,8 +102,7 @@ def test_what_is_no_probability_is_neither_answered_nor_logged(tmp_path: Path, n
     slot.lineup = LineUp(replace(slot.require().champion, scorer=Flat(nonsense)))
 
     with pytest.raises(ModelError, match="no probability"):
-        replica.parts.predictor.answer([ask(an_item())] * rows, "r")
-    assert list(read_frames(tmp_path / "serving/log")) == []
+        answered(replica, [ask(an_item())] * rows)
 
 
 def test_moments_are_logged_in_utc_whatever_zone_the_use_case_kept(tmp_path: Path) -> None:
@@ -105,10 +112,47 @@ def test_moments_are_logged_in_utc_whatever_zone_the_use_case_kept(tmp_path: Pat
     replica.follow()
     asked = replace(ask(an_item()), moment=NOON.astimezone(ZoneInfo("America/New_York")))
 
-    replica.parts.predictor.answer([asked], "r")
+    frame = orjson.loads(encode(answered(replica, [asked]).frame)[8:])
 
-    ((_, frame),) = read_frames(tmp_path / "serving/log")
     assert frame["rows"][0]["moment"] == "2013-04-01T12:00:00Z"
+
+
+def test_requests_that_come_in_together_are_answered_each_for_itself(tmp_path: Path) -> None:
+    """One look at the bus and one evaluation for all; what is wrong with one of them is its own affair, and so is its size."""
+    replica = a_replica(tmp_path, 0.3)
+    replica.follow()
+    read = replica.online.read
+
+    def read_unless_broken(asked: Ask) -> FeatureRow:
+        if asked.entity == "broken":
+            raise RuntimeError("no features for this one")
+        return read(asked)
+
+    replica.online.read = read_unless_broken  # type: ignore[method-assign]
+    sizes = (1, 3, ONE_BY_ONE + 1, 2)
+    questions = [Question([ask(an_item(id=f"q{n}"))] * n, f"r{n}") for n in sizes]
+    questions.insert(1, Question([ask(an_item(id="broken"))], "r-broken"))
+
+    results = replica.parts.predictor.answer(questions)
+
+    assert isinstance(results.pop(1), RuntimeError)
+    found = [result for result in results if isinstance(result, Answered)]
+    assert [len(result.answers) for result in found] == list(sizes)
+    assert [result.frame["request_id"] for result in found] == [f"r{n}" for n in sizes]
+
+
+def test_a_row_scores_the_same_to_the_bit_whatever_came_in_with_it(tmp_path: Path) -> None:
+    from model_builders import FEATURES as OF_A_FOREST
+    from model_builders import a_forest
+
+    scorer = Scorer.from_bytes(a_forest().to_bytes())
+    rows: list[tuple[Value, ...]] = [(float(hour), "JFK", wind, None) for hour in range(24) for wind in (None, 3.0, 30.0)]
+    loaded = Loaded("m", 1, 1, NOON, "d", scorer, None)
+    alone = [few(loaded, [row])[0] for row in rows]
+
+    assert len(OF_A_FOREST) == len(rows[0])
+    assert few(loaded, rows) == alone
+    assert [score for at in range(0, len(rows), 5) for score in few(loaded, rows[at : at + 5])] == alone
 
 
 def test_a_scorer_that_reads_some_features_in_its_own_order_gets_them() -> None:
@@ -191,11 +235,11 @@ class TestFacts:
         monkeypatch.setattr("mlops_lab.serving.facts._RETRY_AFTER_S", 0.0)
         with monkeypatch.context() as patch:
             patch.setattr(replica.bus, "read", _down)
-            assert replica.parts.predictor.answer([ask(an_item())], "r")
+            assert answered(replica, [ask(an_item())])
             assert replica.parts.facts.trouble
 
         replica.bus.publish(OBSERVATIONS, [a_count(4)])
-        (answer,) = replica.parts.predictor.answer([ask(an_item())], "r")
+        (answer,) = answered(replica, [ask(an_item())]).answers
 
         assert not replica.parts.facts.trouble
         assert answer["feature_ages_s"] == {"counts": 0.0}
@@ -203,31 +247,3 @@ class TestFacts:
 
 def _down(*_: object) -> None:
     raise BusUnreachable.at("the tests' bus", "it is down")
-
-
-def test_requests_of_one_turn_share_a_look_at_the_bus_and_the_next_turn_looks_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replica = a_replica(tmp_path)
-    facts = replica.parts.facts
-    later: list[Callable[[], None]] = []
-    facts.catch_up()
-    facts.share_within_turns(later.append)
-    monkeypatch.setattr("mlops_lab.serving.facts._REFERENCES_EVERY_S", 1e9)
-    looks: list[object] = []
-    read = replica.bus.read
-
-    def look(topic: str, after: int, limit: int) -> object:
-        looks.append(topic)
-        return read(topic, after, limit)
-
-    monkeypatch.setattr(replica.bus, "read", look)
-
-    for _ in range(3):
-        facts.catch_up()
-    assert len(looks) == 1
-
-    replica.bus.publish(OBSERVATIONS, [a_count(3)])
-    later.pop()()
-    facts.catch_up()
-    assert replica.online.read(ask(an_item())).values[2] == 3

@@ -9,15 +9,17 @@ from mlops_lab.errors import LabError
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.request import ITEM_SCHEMA, OUTCOME_SCHEMA
-from mlops_lab.governance.approval import read_token
 from mlops_lab.logs import log_to_stderr
-from mlops_lab.scoring.keys import verifying_key
+from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
-from mlops_lab.scoring.store import DirectoryStore
+from mlops_lab.scoring.store import DirectoryStore, InTime
 from mlops_lab.serving.follower import Limits
+from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_fastapi import create_app, run
+from mlops_lab.serving.on_uvicorn import ConnectionLimits
 from mlops_lab.serving.openapi import Documentation
 from mlops_lab.serving.service import assemble
+from mlops_lab.serving.tokens import Tokens
 from mlops_lab.settings import Settings, load_settings
 
 
@@ -36,22 +38,37 @@ def serve(settings: Settings) -> None:
     """Put one replica together and run it."""
     home, service, use_case, clock = settings.home, settings.service, FlightsOnline(), WallClock()
     online = use_case.online()
+    keys = KeyRing(service.verifying_keys or home / "keys")
+    list(keys)  # a replica that could trust nothing says so at once
     parts = assemble(
         home / "serving" / service.replica,
         use_case,
         online=online,
         bus=SqliteBus(home / "bus.db"),
         ledger=LedgerOfHome(home, use_case.model),
-        packages=DirectoryStore(home / "packages"),
-        keys=[verifying_key(home / "keys")],
-        load=Scorer.from_bytes,
+        packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
+        keys=keys,
+        load=Scorer.from_bytes_gently,
         clock=clock,
-        feedback_token=read_token(home / "keys" / f"{FEEDBACK}.token"),
+        tokens=Tokens(service.tokens or home / "keys" / f"{FEEDBACK}.token"),
         durability=service.durability,
+        log_limit_bytes=service.log_limit_mib * 2**20,
+        window=Window(service.idempotency_s, service.idempotency_log_mib * 2**20),
         limits=Limits(every_s=service.follow_s, canary_lease_s=service.canary_lease_s, known_max_age_s=service.known_max_age_s),
     )
     about = Documentation("Will this flight arrive late?", item=ITEM_SCHEMA, outcome=OUTCOME_SCHEMA)
-    run(create_app(parts, about), service.host, service.port)
+    limits = ConnectionLimits(
+        body_bytes=service.max_body_bytes,
+        head_bytes=service.max_head_bytes,
+        headers=service.max_headers,
+        head_s=service.head_timeout_s,
+        body_s=service.body_timeout_s,
+        idle_s=service.idle_timeout_s,
+        connections=service.max_connections,
+        waiting=service.max_waiting,
+        drain_s=service.drain_s,
+    )
+    run(create_app(parts, about, limits), service.host, service.port)
 
 
 if __name__ == "__main__":

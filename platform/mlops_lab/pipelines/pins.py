@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.clock import iso
 from mlops_lab.errors import LabError, NoChampion, NothingToPin, SettingsWrong, StoreUnreachable
 from mlops_lab.registry.version import Assignment
-from mlops_lab.scoring.keys import PRIVATE, signing_key, verifying_key
+from mlops_lab.scoring.keys import PRIVATE, KeyRing, signing_key
 from mlops_lab.scoring.store import DirectoryStore
 from mlops_lab.serving.cache import Known, KnownFile, PackageCache, Served
 from mlops_lab.serving.pin import CACHE, PIN, STATE, Pin, WayBack, changing, pins_in, put, to_body, way_back
@@ -54,7 +54,7 @@ def roll_back_locally(lab: Lab, *, by: str, why: str, to: int | None = None) -> 
     """
     if not (lab.keys / PRIVATE).is_file():
         raise SettingsWrong(f"There is no signing key in {lab.keys}.", "restore it from a backup: replicas obey no other.")
-    keys, serving = [verifying_key(lab.keys)], lab.home / "serving"
+    keys, serving = KeyRing(lab.keys), lab.home / "serving"
     with changing(serving):
         states = _states(serving)
         folders = sorted(path for path in serving.iterdir() if path.is_dir())
@@ -109,7 +109,7 @@ def take_in_pins(lab: Lab, at: datetime | None = None) -> list[Assignment]:
         return []
     taken: list[Assignment] = []
     with changing(serving):
-        found, refused = pins_in(serving, [verifying_key(lab.keys)])
+        found, refused = pins_in(serving, KeyRing(lab.keys))
         for path, error in refused.items():
             log.error("pin.refused", extra={"path": str(path), "why": error.what})
         if not found:
@@ -169,7 +169,7 @@ def _write(pin: Pin, folders: Sequence[Path], lab: Lab) -> tuple[str, ...]:
     return tuple(written)
 
 
-def _at_hand(back: WayBack, folders: Sequence[Path], lab: Lab, keys: Collection[Ed25519PublicKey]) -> Served:
+def _at_hand(back: WayBack, folders: Sequence[Path], lab: Lab, keys: Iterable[Ed25519PublicKey]) -> Served:
     """The best choice whose package every replica has, or is given here from another one's cache or from the store."""
     why = ""
     for served in back.choices:
@@ -184,7 +184,7 @@ def _at_hand(back: WayBack, folders: Sequence[Path], lab: Lab, keys: Collection[
     )
 
 
-def _carry(served: Served, model: str, folders: Sequence[Path], lab: Lab, keys: Collection[Ed25519PublicKey]) -> None:
+def _carry(served: Served, model: str, folders: Sequence[Path], lab: Lab, keys: Iterable[Ed25519PublicKey]) -> None:
     """See to it that a package is in each replica's cache, checked. Raises ScorerRefused, StoreUnreachable."""
     sources = [*(folder / CACHE for folder in folders), lab.home / "packages"]
     for folder in folders:

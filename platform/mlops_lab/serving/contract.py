@@ -21,6 +21,8 @@ _MAX_NAMED = 10
 _KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 
+_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
 T = TypeVar("T")
 
 
@@ -103,6 +105,18 @@ def read_request_id(value: bytes) -> str:
     if not _REQUEST_ID.fullmatch(value):
         raise _unusable(("X-Request-Id", "must be 1 to 128 printable ASCII characters without spaces"))
     return value.decode("ascii")
+
+
+def read_idempotency_key(value: bytes) -> str:
+    """The caller's `Idempotency-Key`. Raises Refusal 422 as `read_request_id` does."""
+    if not _REQUEST_ID.fullmatch(value):
+        raise _unusable(("Idempotency-Key", "must be 1 to 128 printable ASCII characters without spaces"))
+    return value.decode("ascii")
+
+
+def read_traceparent(value: bytes) -> str | None:
+    """The caller's W3C `traceparent`; None where it is not one, as the standard wants it."""
+    return value.decode("ascii") if _TRACEPARENT.fullmatch(value) else None
 
 
 def parse_predict(body: bytes, parse_item: ParseItem) -> PredictRequest:

@@ -1,24 +1,89 @@
-"""What the service counts while it answers: plain numbers, turned into metrics only when somebody asks."""
+"""What the service counts while it answers: plain numbers, turned into metrics only when somebody asks.
+
+Labels are bounded: routes and statuses are few, versions are the ones that served since the start, at most `MOST_VERSIONS` of them.
+"""
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 
-LATENCY_BOUNDS_S = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+LATENCY_BOUNDS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Upper bounds of the latency buckets; one more bucket takes what is slower."""
+AGE_BOUNDS_S = (300.0, 900.0, 3600.0, 10_800.0, 21_600.0, 86_400.0)
+"""Upper bounds of the feature age buckets, event time; one more takes what is older."""
+SCORE_BUCKETS = 20
+MOST_VERSIONS = 50
+
+Answerer = tuple[str, int]
+"""Variant and version that answered; version 0 stands for all beyond `MOST_VERSIONS`."""
+
+
+class Histogram:
+    """Counts by bucket, and the sum of what was counted."""
+
+    __slots__ = ("buckets", "sum")
+
+    def __init__(self, bounds: int) -> None:
+        self.buckets = [0] * (bounds + 1)
+        self.sum = 0.0
 
 
 class Counts:
-    """Counted from one thread. `replies` by route and status, `rows` by model version and purpose, latencies of `/v1/predict`."""
+    """Counted from one thread.
 
-    __slots__ = ("latencies", "latency_sum_s", "replies", "rows")
+    Attributes:
+        replies: By route and status.
+        rows: Answered rows by variant and version, and purpose.
+        latencies: Of `/v1/predict`, by variant and version: from a request's last byte to its reply.
+        scores: Probabilities in `SCORE_BUCKETS` equal buckets, by variant and version.
+        ages: Ages of the first row's features, by source.
+        unknown: How often a source had nothing.
+        replayed: Requests answered from their idempotency key.
+        turned_away: Requests that met a full queue, and connections that met a full house.
+    """
+
+    __slots__ = ("ages", "latencies", "replayed", "replies", "rows", "scores", "turned_away", "unknown")
 
     def __init__(self) -> None:
         self.replies: Counter[tuple[str, int]] = Counter()
-        self.rows: Counter[tuple[int, str]] = Counter()
-        self.latencies = [0] * (len(LATENCY_BOUNDS_S) + 1)
-        self.latency_sum_s = 0.0
+        self.rows: Counter[tuple[str, int, str]] = Counter()
+        self.latencies: dict[Answerer, Histogram] = {}
+        self.scores: dict[Answerer, Histogram] = {}
+        self.ages: dict[str, Histogram] = {}
+        self.unknown: Counter[str] = Counter()
+        self.replayed = 0
+        self.turned_away: Counter[str] = Counter()
 
-    def took(self, seconds: float) -> None:
-        """One request for predictions was worked on this long, from its last byte to its encoded answer."""
-        self.latencies[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
-        self.latency_sum_s += seconds
+    def answerer(self, variant: str, version: int) -> Answerer:
+        """The key to count under."""
+        key = (variant, version)
+        if key not in self.latencies:
+            if len(self.latencies) >= MOST_VERSIONS:
+                key = (variant, 0)
+            self.latencies.setdefault(key, Histogram(len(LATENCY_BOUNDS_S)))
+            self.scores.setdefault(key, Histogram(SCORE_BUCKETS - 1))
+        return key
+
+    def took(self, answerer: Answerer, seconds: float) -> None:
+        """One request was answered."""
+        histogram = self.latencies[answerer]
+        histogram.buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        histogram.sum += seconds
+
+    def scored(self, answerer: Answerer, probability: float) -> None:
+        """One row was answered with this probability."""
+        histogram = self.scores[answerer]
+        histogram.buckets[min(int(probability * SCORE_BUCKETS), SCORE_BUCKETS - 1)] += 1
+        histogram.sum += probability
+
+    def aged(self, ages_s: Mapping[str, float | None]) -> None:
+        """How old the facts behind one row were."""
+        for source, age_s in ages_s.items():
+            if age_s is None:
+                self.unknown[source] += 1
+                continue
+            histogram = self.ages.get(source)
+            if histogram is None:
+                histogram = self.ages[source] = Histogram(len(AGE_BOUNDS_S))
+            histogram.buckets[bisect_left(AGE_BOUNDS_S, age_s)] += 1
+            histogram.sum += age_s

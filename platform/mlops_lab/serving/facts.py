@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 
 from mlops_lab.errors import BusUnreachable
@@ -35,8 +35,6 @@ class FactStream:
         self._observations = -1  # not started yet
         self._references_due = 0.0
         self._retry_at = 0.0
-        self._later: Callable[[Callable[[], None]], object] | None = None
-        self._fresh = False
         self.trouble: str | None = None
         self.applied = 0
         self.refused = 0
@@ -48,11 +46,6 @@ class FactStream:
 
     def catch_up(self) -> None:
         """Take in all facts published so far. One short query when there are none; never raises for a bus that is down."""
-        if self._fresh:
-            return
-        if self._later is not None:
-            self._fresh = True
-            self._later(self._stale)
         if self._retry_at and time.monotonic() < self._retry_at:
             return
         try:
@@ -74,18 +67,6 @@ class FactStream:
         if self.trouble is not None:
             _log.info("serving.bus_found", extra={"applied_facts": self.applied})
             self.trouble, self._retry_at = None, 0.0
-
-    def share_within_turns(self, later: Callable[[Callable[[], None]], object]) -> None:
-        """Let all requests of one turn of an event loop share one look at the bus.
-
-        A loop first collects what has arrived and then works on it, in order. So what a request of this turn may rely on was
-        published before the turn's first look, and `later` (the loop's `call_soon`) runs before anything that arrives afterwards.
-        Only for requests that arrive over a socket: a caller within the same loop publishes and asks in one turn.
-        """
-        self._later = later
-
-    def _stale(self) -> None:
-        self._fresh = False
 
     def _start(self) -> None:
         """Read backwards until a whole chunk is older than the window, then take the facts in, oldest first."""

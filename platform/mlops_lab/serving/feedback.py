@@ -1,9 +1,8 @@
 """Outcomes that come back: checked, written to the log once per event id, then acknowledged. Joining them is not done here."""
 
 import hashlib
-import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,6 @@ import orjson
 
 from mlops_lab.clock import Clock, from_iso, iso
 from mlops_lab.serving.contract import FieldWrong, Refusal
-from mlops_lab.serving.prediction_log import PredictionLog
 
 ParseOutcome = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """The use case's check of one `outcome`: returns what is to be kept. Raises FieldWrong."""
@@ -58,37 +56,24 @@ def parse_feedback_item(item: Mapping[str, Any], parse_outcome: ParseOutcome) ->
 
 
 class FeedbackDesk:
-    """Takes outcomes from whoever has the token.
+    """Turns outcomes into a frame to log.
 
     A frame of kind `feedback` holds `request_id received_at items`, and each item the fields of `Outcome`. Event ids are remembered
     for a while to spare the log a sender's repetitions; behind a restart they may be in it again, and the join counts them once.
     """
 
-    def __init__(self, log: PredictionLog, clock: Clock, token: str) -> None:
+    def __init__(self, clock: Clock) -> None:
         """Args:
-        log: Where outcomes go.
         clock: Wall time.
-        token: What a sender must present; not empty.
         """
-        if not token:
-            raise ValueError("an empty token would let everybody in")
-        self._log = log
         self._clock = clock
-        self._token = _digest(token.encode())
         self._seen: OrderedDict[str, bytes] = OrderedDict()
 
-    def authorize(self, header: bytes | None) -> None:
-        """Check an `Authorization` header, in constant time. Raises Refusal 401."""
-        scheme, _, token = (header or b"").partition(b" ")
-        if not hmac.compare_digest(_digest(token.strip()), self._token) or scheme.lower() != b"bearer":
-            raise Refusal(401, "Not authorized", "Send the header 'Authorization: Bearer <token>' with this service's feedback token.")
-
-    def accept(self, outcomes: Sequence[Outcome], request_id: str) -> tuple[int, int]:
-        """Log what is new. Returns how many were accepted and how many were known already.
+    def take(self, outcomes: Sequence[Outcome], request_id: str) -> "Taken":
+        """Find out what is new, and count it as seen from now on; `forget` it where it cannot be logged.
 
         Raises:
             Refusal: 422 when an event id comes back with another content.
-            LogUnwritable: Nothing was accepted.
         """
         new: OrderedDict[str, bytes] = OrderedDict()
         records: list[Outcome] = []
@@ -101,12 +86,26 @@ class FeedbackDesk:
             elif known != content:
                 why = "was sent before with another content: a correction is a new event with a higher revision"
                 raise Refusal(422, "Content cannot be used", f"items[{i}].event_id {why}.", fields=((f"items[{i}].event_id", why),))
-        if records:
-            self._log.append({"kind": "feedback", "request_id": request_id, "received_at": self._clock.now(), "items": records})
         self._seen.update(new)
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
-        return len(records), len(outcomes) - len(records)
+        frame = {"kind": "feedback", "request_id": request_id, "received_at": self._clock.now(), "items": records} if records else None
+        return Taken(frame, len(records), len(outcomes) - len(records), tuple(new))
+
+    def forget(self, event_ids: Iterable[str]) -> None:
+        """These were not logged after all."""
+        for event_id in event_ids:
+            self._seen.pop(event_id, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one request brought: the frame to log (None where nothing is new), the counts, and the ids that are new."""
+
+    frame: dict[str, object] | None
+    accepted: int
+    known_already: int
+    new: tuple[str, ...]
 
 
 def _identifier(item: Mapping[str, Any], name: str) -> str:

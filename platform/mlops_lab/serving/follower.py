@@ -247,7 +247,7 @@ class Follower:
             for role in TRIALS:
                 line = self._wanted.get(role)
                 about = {} if line is None else {"version": line.version, "permille": round(line.weight * 1000)}
-                found.append(Dependency(role, self._trial_states.get(role, "none"), self._troubles.get(role, ""), about))
+                found.append(Dependency(role.value, self._trial_states.get(role, "none"), self._troubles.get(role, ""), about))
             return found
 
     # -- the ledger ------------------------------------------------------------------------------------------------------------------

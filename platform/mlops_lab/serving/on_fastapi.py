@@ -1,7 +1,8 @@
 """The service on FastAPI and uvicorn: routes, documentation, start and stop.
 
-The two busy routes are answered before FastAPI's routing: it would cost more than reading, scoring, logging and encoding together.
-They are routes of the app as well, for the documentation and for an app that is mounted under a prefix.
+Under `run`, the two busy routes are answered in front of FastAPI, by `on_uvicorn.py`: ASGI and routing would cost more than reading,
+scoring, logging and encoding together. They are routes of the app as well, for the documentation, for requests in an unusual form and
+for an app that is mounted under a prefix.
 """
 
 import asyncio
@@ -9,92 +10,84 @@ import errno
 import gc
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
 
 from mlops_lab.errors import PortInUse
-from mlops_lab.serving.contract import Refusal, check_length
+from mlops_lab.serving.contract import Refusal
 from mlops_lab.serving.on_prometheus import CONTENT_TYPE, Metrics
+from mlops_lab.serving.on_uvicorn import ConnectionLimits, FastProtocol, Turns
 from mlops_lab.serving.openapi import Documentation, feedback_operation, predict_operation
-from mlops_lab.serving.service import Headers, Reply, Service, ServingParts
+from mlops_lab.serving.service import FEEDBACK, PREDICT, Call, Reply, Service, ServingParts
 
 _IDLE_CATCH_UP_S = 0.5
-
-_Work = Callable[[Headers, bytes], Reply]
 
 _log = logging.getLogger(__name__)
 
 
 class ServingApp(FastAPI):
-    """FastAPI with the two busy routes in front."""
+    """FastAPI, with the service and the turns that its requests are worked on in."""
 
-    busy: dict[str, _Work]
     service: Service
-    behind_a_socket = False
-    """Requests come in over the network, none from within this event loop; `run` says so."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            work = self.busy.get(scope["path"])
-            if work is not None:
-                await _answer(self.service, work, scope, receive, send)
-                return
-        await super().__call__(scope, receive, send)
+    turns: Turns
 
 
-def create_app(parts: ServingParts, documentation: Documentation | None = None) -> ServingApp:
+def create_app(parts: ServingParts, documentation: Documentation | None = None, limits: ConnectionLimits | None = None) -> ServingApp:
     """Make the app, with what the use case says about its bodies.
 
     Its start takes in the bus's facts and loads the champion, its stop closes the log.
     """
     about = documentation or Documentation()
     service = Service(parts)
+    turns = Turns(service, limits or ConnectionLimits())
     metrics = Metrics(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         parts.facts.catch_up()
-        if app.behind_a_socket:
-            parts.facts.share_within_turns(asyncio.get_running_loop().call_soon)
+        parts.keys.read_back(parts.log.directory, parts.clock.now())
         parts.follower.start()
-        idle = asyncio.create_task(_catch_up_when_idle(parts))
+        turns.start(asyncio.get_running_loop())
+        beside = [asyncio.create_task(_catch_up_when_idle(parts)), asyncio.create_task(turns.keep_limits())]
         gc.collect()
         gc.freeze()  # what is here now stays: the collector need not walk over it again and again
         try:
             yield
         finally:
-            idle.cancel()
+            for task in beside:
+                task.cancel()
+            turns.stop()
             parts.follower.stop()
             parts.log.close()
 
     app = ServingApp(title=about.title, version="1", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
     app.service = service
-    app.busy = {"/v1/predict": service.predict, "/v1/feedback": service.feedback}
+    app.turns = turns
 
     async def predict(request: Request) -> Response:
         """Answer 1 to 1000 items with the present champion. Every answer is in the prediction log before it is sent."""
-        return await _routed(service, service.predict, request)
+        return await _routed(service, PREDICT, request, turns.limits)
 
     async def feedback(request: Request) -> Response:
         """Take outcomes of earlier answers, in any order, late or repeated. Accepted ones are logged before the reply."""
-        return await _routed(service, service.feedback, request)
+        return await _routed(service, FEEDBACK, request, turns.limits)
 
     async def model() -> Response:
         """What answers now, since when, and how old the knowledge of the ledger is."""
-        return _response(service.model())
+        return _counted("model", service.model())
 
     async def healthz() -> Response:
         """The process answers."""
-        return _response(service.health())
+        return _counted("health", service.health())
 
     async def readyz() -> Response:
         """Predictions can be answered and logged."""
-        return _response(service.ready())
+        return _counted("ready", service.ready())
 
     async def page() -> Response:
         """Prometheus metrics."""
@@ -107,12 +100,16 @@ def create_app(parts: ServingParts, documentation: Documentation | None = None) 
     app.add_api_route("/readyz", readyz, methods=["GET"])
     app.add_api_route("/metrics", page, methods=["GET"])
 
+    def _counted(route: str, reply: Reply) -> Response:
+        service.counts.replies[route, reply.status] += 1
+        return _response(reply)
+
     async def as_problem(_: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
-            return _response(service.refuse("other", error, None))
+            return _counted("other", service.refuse("other", error, None))
         known = {404: "There is no such address here: see /docs.", 405: "This address does not take that method: see /docs."}
         refusal = Refusal(error.status_code, error.detail, known.get(error.status_code, error.detail))
-        reply = _response(service.refuse("other", refusal, None))
+        reply = _counted("other", service.refuse("other", refusal, None))
         reply.headers.update(error.headers or {})
         return reply
 
@@ -128,21 +125,25 @@ def run(app: FastAPI, host: str, port: int) -> None:
         PortInUse: Another program listens there.
     """
     listener = _listen(host, port)
-    if isinstance(app, ServingApp):
-        app.behind_a_socket = True
+    _log.info("serving.started", extra={"host": host, "port": listener.getsockname()[1]})
+    server_of(app).run(sockets=[listener])
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """The server of an app, still to be given its sockets."""
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=partial(FastProtocol, turns=app.turns) if isinstance(app, ServingApp) else "httptools",  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=10,
     )
-    _log.info("serving.started", extra={"host": host, "port": listener.getsockname()[1]})
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -169,40 +170,20 @@ async def _catch_up_when_idle(parts: ServingParts) -> None:
             _log.exception("serving.catch_up_failed")
 
 
-async def _answer(service: Service, work: _Work, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = scope["headers"]
-    body = b""
-    try:
-        for name, value in headers:
-            if name == b"content-length":
-                check_length(int(value))
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body = body + message.get("body", b"") if body else message.get("body", b"")
-            check_length(len(body))
-            if not message.get("more_body", False):
-                break
-    except Refusal as refusal:
-        reply = service.refuse(work.__name__, refusal, None)
-    else:
-        reply = work(headers, body)
-    content = reply.body
-    reply.headers.append((b"content-length", b"%d" % len(content)))
-    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-    await send({"type": "http.response.body", "body": content})
-
-
-async def _routed(service: Service, work: _Work, request: Request) -> Response:
+async def _routed(service: Service, route: str, request: Request, limits: ConnectionLimits) -> Response:
     body = b""
     try:
         async for chunk in request.stream():
             body += chunk
-            check_length(len(body))
+            if len(body) > limits.body_bytes:
+                raise Refusal(413, "Body too large", f"A body may have {limits.body_bytes} bytes. Send fewer items at once.")
     except Refusal as refusal:
-        return _response(service.refuse(work.__name__, refusal, None))
-    return _response(work(request.scope["headers"], body))
+        service.counts.replies[route, refusal.status] += 1
+        return _response(service.refuse(route, refusal, None))
+    call = Call(route, request.scope["headers"], body)
+    if service.waits_for_disk:
+        return _response(await asyncio.to_thread(service.answer, call))
+    return _response(service.answer(call))
 
 
 def _response(reply: Reply) -> Response:

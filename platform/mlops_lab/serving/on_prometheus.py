@@ -1,12 +1,14 @@
 """The service's counts as Prometheus metrics, in the text format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from math import nan
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from mlops_lab.serving.counts import LATENCY_BOUNDS_S
+from mlops_lab.serving.counts import AGE_BOUNDS_S, LATENCY_BOUNDS_S, SCORE_BUCKETS, Histogram
 from mlops_lab.serving.service import Service
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,24 +34,60 @@ class Metrics(Collector):
         for (route, status), number in list(counts.replies.items()):
             replies.add_metric((route, str(status)), number)
         yield replies
-        rows = CounterMetricFamily("lab_serving_predictions", "Answered rows by model version and purpose.", labels=("version", "purpose"))
-        for (version, purpose), number in list(counts.rows.items()):
-            rows.add_metric((str(version), purpose), number)
+        labels = ("variant", "version", "purpose")
+        rows = CounterMetricFamily("lab_serving_predictions", "Answered rows by variant, model version and purpose.", labels=labels)
+        for (variant, version, purpose), number in list(counts.rows.items()):
+            rows.add_metric((variant, str(version), purpose), number)
         yield rows
-        total, buckets = 0, []
-        for bound, number in zip((*map(str, LATENCY_BOUNDS_S), "+Inf"), counts.latencies, strict=True):
-            total += number
-            buckets.append((bound, total))
-        what = "Work on an answered request, from its last byte to its encoded answer."
-        yield HistogramMetricFamily("lab_serving_predict_seconds", what, buckets=buckets, sum_value=counts.latency_sum_s)
-        loaded, known_at = parts.slot.current, parts.follower.known_at
+        what = "From a request's last byte to its reply."
+        yield _histogram("lab_serving_predict_seconds", what, ("variant", "version"), LATENCY_BOUNDS_S, counts.latencies)
+        bounds = [(i + 1) / SCORE_BUCKETS for i in range(SCORE_BUCKETS - 1)]
+        yield _histogram("lab_serving_probability", "Answered probabilities.", ("variant", "version"), bounds, counts.scores)
+        what = "Event-time age of the newest fact used, of the first row of each request."
+        ages = {(source,): histogram for source, histogram in counts.ages.items()}
+        yield _histogram("lab_serving_feature_age_seconds", what, ("source",), AGE_BOUNDS_S, ages)
+        unknown = CounterMetricFamily("lab_serving_features_unknown", "First rows for which a source knew nothing.", labels=("source",))
+        for source, number in list(counts.unknown.items()):
+            unknown.add_metric((source,), number)
+        yield unknown
+        away = CounterMetricFamily("lab_serving_turned_away", "Met a full queue or too many connections.", labels=("what",))
+        for what_was_full, number in list(counts.turned_away.items()):
+            away.add_metric((what_was_full,), number)
+        yield away
+        yield CounterMetricFamily("lab_serving_replayed", "Requests answered from their idempotency key.", value=counts.replayed)
+        what = "Rows that the shadow was too slow to score."
+        yield CounterMetricFamily("lab_serving_shadow_left_out", what, value=parts.predictor.shadow_left_out)
+        yield GaugeMetricFamily("lab_serving_log_bytes", "Prediction log on this replica's disk.", value=parts.log.total_bytes)
+        loaded = parts.slot.current
         yield GaugeMetricFamily("lab_serving_model_version", "The version that answers, 0 for none.", value=loaded.version if loaded else 0)
-        age = (parts.clock.now() - known_at).total_seconds() if known_at else float("nan")
-        yield GaugeMetricFamily("lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=age)
+        assigned = loaded.assigned_at.timestamp() if loaded else nan
+        what = "Event time at which the version that answers was assigned."
+        yield GaugeMetricFamily("lab_serving_model_assigned_timestamp_seconds", what, value=assigned)
+        age_s = nan if parts.follower.knowledge_age_s is None else parts.follower.knowledge_age_s
+        yield GaugeMetricFamily(
+            "lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=nan if age_s is None else age_s
+        )
         yield CounterMetricFamily("lab_serving_model_swaps", "Times a model was put in place.", value=parts.follower.swaps)
         yield CounterMetricFamily("lab_serving_facts_applied", "Facts taken in from the bus.", value=parts.facts.applied)
         yield CounterMetricFamily("lab_serving_facts_refused", "Facts that could not be understood.", value=parts.facts.refused)
-        trouble = GaugeMetricFamily("lab_serving_trouble", "1 while a part is degraded.", labels=("part",))
-        for part, why in (("ledger", parts.follower.trouble), ("bus", parts.facts.trouble), ("log", parts.log.trouble)):
-            trouble.add_metric((part,), why is not None)
-        yield trouble
+        calls = CounterMetricFamily("lab_serving_ledger_calls", "Looks at the ledger, by how they ended.", labels=("ended",))
+        calls.add_metric(("answered",), parts.follower.calls - parts.follower.failed_calls)
+        calls.add_metric(("failed",), parts.follower.failed_calls)
+        yield calls
+        states = GaugeMetricFamily("lab_serving_dependency", "1 for the state that each dependency is in.", labels=("name", "state"))
+        for each in self._service.dependencies():
+            states.add_metric((each.name, each.state), 1)
+        yield states
+
+
+def _histogram(
+    name: str, what: str, labels: Sequence[str], bounds: Sequence[float], found: Mapping[tuple[Any, ...], Histogram]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, what, labels=labels)
+    for key, histogram in list(found.items()):
+        total, buckets = 0, []
+        for bound, number in zip((*map(str, bounds), "+Inf"), list(histogram.buckets), strict=True):
+            total += number
+            buckets.append((bound, total))
+        family.add_metric([str(part) for part in key], buckets=buckets, sum_value=histogram.sum)
+    return family

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -110,9 +110,9 @@ _AGAIN = "find out who wrote it, remove the file, and roll back with `lab rollba
 class PinFile:
     """`pin.json` of one replica, as the replica sees it: looked at twice a second, read when it changed."""
 
-    def __init__(self, path: Path, keys: Collection[Ed25519PublicKey]) -> None:
+    def __init__(self, path: Path, keys: Iterable[Ed25519PublicKey]) -> None:
         self.path = path
-        self._keys = tuple(keys)
+        self._keys = keys
         self._seen: tuple[int, int, int] | None = None
         self._found: Pin | PinRefused | None = None
 
@@ -204,7 +204,7 @@ def changing(serving: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def pins_in(serving: Path, keys: Collection[Ed25519PublicKey]) -> tuple[dict[Path, Pin], dict[Path, PinRefused]]:
+def pins_in(serving: Path, keys: Iterable[Ed25519PublicKey]) -> tuple[dict[Path, Pin], dict[Path, PinRefused]]:
     """The pin files of all replicas of a home: those that hold, and those that do not."""
     good: dict[Path, Pin] = {}
     bad: dict[Path, PinRefused] = {}

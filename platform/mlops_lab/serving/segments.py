@@ -128,6 +128,26 @@ def read_frames(directory: Path, after: Position = START, until: Position | None
             raise LogDamaged.at(str(path), read_to, f"{len(content) - read_to} bytes do not read as frames")
 
 
+def recent_payloads(directory: Path, log_bytes: int) -> Iterator[tuple[int, memoryview]]:
+    """The newest part of the log, for a start.
+
+    Args:
+        directory: The log.
+        log_bytes: How far back, in bytes; whole segments are read, so a little more may come.
+
+    Yields:
+        How many bytes lie behind a frame, and its payload; segments the newest first, frames of one in order.
+    """
+    behind = 0
+    for number in reversed(segment_numbers(directory)):
+        if behind > log_bytes:
+            return
+        content = segment_path(directory, number).read_bytes()
+        for end, payload in frames_in(content, len(MAGIC)):
+            yield behind + len(content) - end, payload
+        behind += len(content)
+
+
 def drop_segments(directory: Path, before: Position) -> list[Path]:
     """Delete finished segments that lie wholly before a position, once everything in them is safe elsewhere.
 

@@ -1,9 +1,13 @@
-"""The service without a web framework: header pairs and a body in, a reply out. Every reply is made here, refusals too."""
+"""The service without a web framework: calls in, replies out, several at a time. Every reply is made here, refusals too.
+
+What came in together is worked on together: one look at the bus, one evaluation, one write to the prediction log. A reply that speaks
+of a logged record goes out after the record is as safe as `durability` says.
+"""
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -16,31 +20,77 @@ from mlops_lab.errors import LabError, LogUnwritable, NoChampion
 from mlops_lab.events import EventBus
 from mlops_lab.features import Ask, Feature, OnlineFeatures
 from mlops_lab.serving.cache import KnownFile, PackageCache, Packages
-from mlops_lab.serving.contract import PROBLEM_TYPE, Refusal, check_content_type, parse_items, parse_predict, read_request_id
+from mlops_lab.serving.contract import (
+    PROBLEM_TYPE,
+    Refusal,
+    check_content_type,
+    parse_items,
+    parse_predict,
+    read_idempotency_key,
+    read_request_id,
+    read_traceparent,
+)
 from mlops_lab.serving.counts import Counts
+from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.feedback import FeedbackDesk, parse_feedback_item
 from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
+from mlops_lab.serving.idempotency import Keys, Window, digest_of_body, reply_body
 from mlops_lab.serving.loaded import Scorer, Slot
 from mlops_lab.serving.pin import CACHE, PIN, STATE, PinFile
-from mlops_lab.serving.prediction_log import Durability, PredictionLog
-from mlops_lab.serving.predictor import Predictor
+from mlops_lab.serving.prediction_log import Durability, PredictionLog, encode
+from mlops_lab.serving.predictor import Answered, Predictor, Question
+from mlops_lab.serving.tokens import Tokens
 
-Headers = Iterable[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+
+PREDICT, FEEDBACK = "predict", "feedback"
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", PROBLEM_TYPE.encode())
+_REPLAYED = (b"idempotent-replayed", b"true")
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What goes back: a status, header pairs, a body."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: list[Header]
     body: bytes
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through the service.
+
+    Attributes:
+        route: `predict` or `feedback`.
+        headers: Names in lower case.
+        body: All of it.
+        came: `perf_counter` when its last byte was here.
+        request_id: The caller's, or made.
+        reply: What goes back, once `Service.settle` was called.
+        logged: The reply speaks of something in the log, so it waits until that is safe.
+        key: Its Idempotency-Key, if this call's answer is kept under it.
+        event_ids: Outcomes that count as seen because of this call.
+        answered: What it was answered.
+        like: An earlier call with the same key that came in together with this one; the reply is its reply.
+    """
+
+    route: str
+    headers: Sequence[Header]
+    body: bytes
+    came: float = field(default_factory=perf_counter)
+    request_id: str | None = None
+    reply: Reply | None = None
+    logged: bool = False
+    key: str | None = None
+    event_ids: tuple[str, ...] = ()
+    answered: Answered | None = None
+    like: "Call | None" = None
 
 
 class ServedUseCase(Protocol):
@@ -71,6 +121,8 @@ class ServingParts:
     follower: Follower
     predictor: Predictor
     desk: FeedbackDesk
+    keys: Keys
+    tokens: Tokens
     clock: Clock
 
 
@@ -85,8 +137,10 @@ def assemble(
     keys: Iterable[Ed25519PublicKey],
     load: Callable[[bytes], Scorer],
     clock: Clock,
-    feedback_token: str,
+    tokens: Tokens,
     durability: Durability = "process",
+    log_limit_bytes: int = 4 * 1024 * 1024 * 1024,
+    window: Window | None = None,
     limits: Limits | None = None,
 ) -> ServingParts:
     """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
@@ -96,22 +150,28 @@ def assemble(
         LogUnwritable: The directory cannot be written.
     """
     slot = Slot()
-    log = PredictionLog(directory / "log", durability=durability)
+    log = PredictionLog(directory / "log", durability=durability, limit_bytes=log_limit_bytes)
     facts = FactStream(bus, online)
-    trusted = tuple(keys)
-    cache, known, pin = PackageCache(directory / CACHE, packages, trusted), KnownFile(directory / STATE), PinFile(directory / PIN, trusted)
-    names = tuple(feature.name for feature in use_case.features)
 
     def report(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
         log.append({"kind": "incident", "at": clock.now(), "what": what, "subject": subject, "why": why, "digests": dict(digests)})
 
+    def report_if_it_can(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
+        try:
+            report(what, subject, why, digests)
+        except LogUnwritable as error:  # a full log must not keep a good package from being fetched again
+            _log.error("serving.incident_not_logged", extra={"what": what, "subject": subject, "why": why, "log": error.what})
+
+    cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
+    known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
+    names = tuple(feature.name for feature in use_case.features)
     follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
-    predictor = Predictor(online, facts, slot, log, clock)
-    return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(log, clock, feedback_token), clock)
+    predictor = Predictor(online, facts, slot, clock)
+    return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
 
 
 class Service:
-    """Answers requests, one at a time, from one thread."""
+    """Answers requests from one thread."""
 
     def __init__(self, parts: ServingParts) -> None:
         self.parts = parts
@@ -119,46 +179,176 @@ class Service:
         self._ask = parts.use_case.ask
         self._outcome = parts.use_case.outcome
 
-    def predict(self, headers: Headers, body: bytes) -> Reply:
-        """`POST /v1/predict`. Never raises."""
-        began = perf_counter()
-        request_id = None
-        content_type = None
-        try:
-            for name, value in headers:
-                if name == b"content-type":
-                    content_type = value
-                elif name == b"x-request-id":
-                    request_id = read_request_id(value)
-            if request_id is None:
-                request_id = os.urandom(16).hex()
-            check_content_type(content_type)
-            request = parse_predict(body, self._ask)
-            answers = self.parts.predictor.answer(request.asks, request_id, request.purpose)
-            content = orjson.dumps(answers[0] if request.single else {"request_id": request_id, "items": answers})
-        except Exception as error:
-            return self.refuse("predict", error, request_id)
-        counts = self.counts
-        counts.replies["predict", 200] += 1
-        counts.rows[answers[0]["model_version"], request.purpose] += len(answers)
-        counts.took(perf_counter() - began)
-        return Reply(200, [_JSON, (b"x-request-id", request_id.encode())], content)
+    @property
+    def waits_for_disk(self) -> bool:
+        """Whether the log has to be flushed (`parts.log.sync`) between `work` and `settle`."""
+        return self.parts.log.durability == "disk"
 
-    def feedback(self, headers: Headers, body: bytes) -> Reply:
-        """`POST /v1/feedback`. Never raises."""
-        request_id = None
-        try:
-            found = dict(headers)
-            request_id = read_request_id(found[b"x-request-id"]) if b"x-request-id" in found else os.urandom(16).hex()
-            self.parts.desk.authorize(found.get(b"authorization"))
-            check_content_type(found.get(b"content-type"))
-            outcomes = parse_items(body, lambda item: parse_feedback_item(item, self._outcome))
-            accepted, known = self.parts.desk.accept(outcomes, request_id)
-        except Exception as error:
-            return self.refuse("feedback", error, request_id)
-        self.counts.replies["feedback", 202] += 1
-        content = orjson.dumps({"request_id": request_id, "accepted": accepted, "known_already": known})
-        return Reply(202, [_JSON, (b"x-request-id", request_id.encode())], content)
+    def answer(self, call: Call) -> Reply:
+        """One call from start to end, for callers that have no others to share the work with. Never raises."""
+        self.work([call])
+        error = None
+        if call.logged and self.waits_for_disk:
+            try:
+                self.parts.log.sync()
+            except LogUnwritable as failed:
+                error = failed
+        self.settle([call], error)
+        assert call.reply is not None
+        return call.reply
+
+    def work(self, calls: Sequence[Call]) -> None:
+        """Answer calls up to the point where their records are written. Never raises.
+
+        Behind it, flush the log if `waits_for_disk`, then `settle`, then send the replies.
+        """
+        in_hand: dict[str, Call] = {}
+        asked: list[Call] = []
+        questions: list[Question] = []
+        frames: list[bytes] = []
+        for call in calls:
+            try:
+                if call.route == PREDICT:
+                    question = self._question(call, in_hand)
+                    if question is not None:
+                        asked.append(call)
+                        questions.append(question)
+                else:
+                    self._take_feedback(call, frames)
+            except Exception as error:
+                call.reply = self.refuse(call.route, error, call.request_id)
+        if questions:
+            for call, question, result in zip(asked, questions, self.parts.predictor.answer(questions), strict=True):
+                try:
+                    if isinstance(result, Exception):
+                        raise result
+                    frames.append(encode(result.frame))
+                    self._answer(call, question, result)
+                except Exception as error:
+                    call.reply = self.refuse(PREDICT, error, call.request_id)
+        if frames:
+            try:
+                self.parts.log.write(frames)
+                self.parts.keys.wrote(sum(map(len, frames)))
+            except LogUnwritable as error:
+                self._take_back([call for call in calls if call.answered is not None or call.route == FEEDBACK], error)
+
+    def settle(self, calls: Sequence[Call], error: LogUnwritable | None = None) -> None:
+        """The log was flushed, or could not be: make every reply final, and count it."""
+        if error is not None:
+            self._take_back(calls, error)
+        now = perf_counter()
+        counts = self.counts
+        for call in calls:
+            if call.like is not None:
+                self._copy(call, call.like)
+            reply = call.reply
+            assert reply is not None
+            counts.replies[call.route, reply.status] += 1
+            answered = call.answered
+            if answered is not None:
+                answers = answered.answers
+                version = answered.loaded.version
+                answerer = counts.answerer(answered.variant, version)
+                counts.rows[answered.variant, answerer[1], str(answered.frame["purpose"])] += len(answers)
+                counts.took(answerer, now - call.came)
+                for answer in answers:
+                    counts.scored(answerer, answer["probability"])
+                counts.aged(answers[0]["feature_ages_s"])
+
+    def _question(self, call: Call, in_hand: dict[str, Call]) -> Question | None:
+        """Read a call; None where its key was answered before, or is in hand. Raises Refusal."""
+        content_type = key = trace = None
+        for name, value in call.headers:
+            if name == b"content-type":
+                content_type = value
+            elif name == b"x-request-id":
+                call.request_id = read_request_id(value)
+            elif name == b"idempotency-key":
+                key = read_idempotency_key(value)
+            elif name == b"traceparent":
+                trace = read_traceparent(value)
+        if call.request_id is None:
+            call.request_id = os.urandom(16).hex()
+        check_content_type(content_type)
+        request = parse_predict(call.body, self._ask)
+        noted: dict[str, object] | None = None
+        if key is not None:
+            asked = digest_of_body(call.body)
+            kept = self.parts.keys.find(key, asked)
+            if kept is not None:
+                call.reply = Reply(200, [_JSON, (b"x-request-id", kept.request_id.encode()), _REPLAYED], kept.content)
+                call.logged = True  # its record may still be on its way to the disk
+                self.counts.replayed += 1
+                return None
+            if key in in_hand:
+                call.like = in_hand[key]
+                return None
+            in_hand[key] = call
+            noted = {"key": key, "asked": asked, "single": request.single}
+        if trace is not None:
+            noted = (noted or {}) | {"trace": trace}
+        return Question(request.asks, call.request_id, request.purpose, request.single, noted)
+
+    def _answer(self, call: Call, question: Question, answered: Answered) -> None:
+        request_id = question.request_id
+        content = reply_body(answered.answers, request_id, single=question.single)
+        call.reply = Reply(200, [_JSON, (b"x-request-id", request_id.encode())], content)
+        call.answered = answered
+        call.logged = True
+        if question.noted is not None and "key" in question.noted:
+            call.key = str(question.noted["key"])
+            self.parts.keys.keep(call.key, str(question.noted["asked"]), content, request_id)
+
+    def _copy(self, call: Call, like: Call) -> None:
+        """The reply of a call whose key came twice at once."""
+        assert like.reply is not None
+        if digest_of_body(call.body) != digest_of_body(like.body):
+            why = "is used with two bodies at once: a new question needs a new key"
+            refusal = Refusal(422, "Content cannot be used", f"Idempotency-Key {why}.", fields=(("Idempotency-Key", why),))
+            call.reply = self.refuse(PREDICT, refusal, call.request_id)
+        else:
+            repeated = like.reply.status == 200
+            self.counts.replayed += repeated
+            call.reply = Reply(like.reply.status, [*like.reply.headers, _REPLAYED] if repeated else like.reply.headers, like.reply.body)
+
+    def _take_feedback(self, call: Call, frames: list[bytes]) -> None:
+        found = dict(call.headers)
+        if b"x-request-id" in found:
+            call.request_id = read_request_id(found[b"x-request-id"])
+        else:
+            call.request_id = os.urandom(16).hex()
+        self.parts.tokens.require(found.get(b"authorization"), "feedback")
+        check_content_type(found.get(b"content-type"))
+        outcomes = parse_items(call.body, lambda item: parse_feedback_item(item, self._outcome))
+        taken = self.parts.desk.take(outcomes, call.request_id)
+        call.event_ids = taken.new
+        if taken.frame is not None:
+            frames.append(encode(taken.frame))
+        call.logged = True
+        content = orjson.dumps({"request_id": call.request_id, "accepted": taken.accepted, "known_already": taken.known_already})
+        call.reply = Reply(202, [_JSON, (b"x-request-id", call.request_id.encode())], content)
+
+    def _take_back(self, calls: Sequence[Call], error: LogUnwritable) -> None:
+        """What these calls were to be answered is not in the log, so it is not answered."""
+        for call in calls:
+            if not call.logged:
+                continue
+            if call.key is not None:
+                self.parts.keys.forget([call.key])
+            self.parts.desk.forget(call.event_ids)
+            call.answered, call.logged = None, False
+            call.reply = self.refuse(call.route, error, call.request_id)
+
+    def shadow(self) -> None:
+        """Let the shadow score a slice of what waits for it, and log that. What cannot be logged is left out: nobody was promised it."""
+        frames = [encode(frame) for frame in self.parts.predictor.score_shadow()]
+        if frames:
+            try:
+                self.parts.log.write(frames)
+                self.parts.keys.wrote(sum(map(len, frames)))
+            except LogUnwritable as error:
+                _log.warning("serving.shadow_not_logged", extra={"why": error.what})
 
     def model(self) -> Reply:
         """`GET /v1/model`: what answers, how old the knowledge is, and what is wrong."""
@@ -173,7 +363,7 @@ class Service:
             "assignment": loaded.assignment,
             "assigned_at": iso(loaded.assigned_at),
             "known_at": iso(known_at) if known_at else None,
-            "known_age_s": round((self.parts.clock.now() - known_at).total_seconds(), 3) if known_at else None,
+            "known_age_s": None if follower.knowledge_age_s is None else round(follower.knowledge_age_s, 3),
             "features": [feature.name for feature in loaded.scorer.features],
             "swaps": follower.swaps,
             "degraded": self._degraded(),
@@ -185,14 +375,37 @@ class Service:
         return Reply(200, [_JSON], b'{"status":"ok"}')
 
     def ready(self) -> Reply:
-        """`GET /readyz`: predictions can be answered and logged. What is degraded is named and does not make it unready."""
+        """`GET /readyz`: predictions can be answered and logged. Each dependency is named with its state; one that is down does not
+        make the service unready as long as the last known good model answers."""
+        why: LabError | None = None
         try:
             self.parts.log.check()
-            if self.parts.slot.current is None:
-                raise NoChampion("No model is in place.", self._why_no_model())
+            self.parts.slot.require()
+        except NoChampion:
+            why = NoChampion("No model is in place.", self._why_no_model())
         except LabError as error:
-            return self.refuse("ready", error, None)
-        return Reply(200, [_JSON], orjson.dumps({"status": "ready", "degraded": self._degraded()}))
+            why = error
+        dependencies = {each.name: _told(each) for each in self.dependencies()}
+        if why is None:
+            return Reply(200, [_JSON], orjson.dumps({"status": "ready", "dependencies": dependencies, "degraded": self._degraded()}))
+        reply = self.refuse("ready", why, None)
+        reply.body = orjson.dumps(orjson.loads(reply.body) | {"dependencies": dependencies})
+        return reply
+
+    def dependencies(self) -> list[Dependency]:
+        """What the service leans on. `model`: ok or none; `log` and `bus`: ok or down; the others as `Follower.dependencies` says."""
+        parts = self.parts
+        loaded, log, bus = parts.slot.current, parts.log, parts.facts
+        model = (
+            Dependency("model", "ok", facts={"version": loaded.version}) if loaded else Dependency("model", "none", self._why_no_model())
+        )
+        size: dict[str, int | float | str | None] = {"bytes": log.total_bytes, "durability": log.durability}
+        return [
+            model,
+            Dependency("log", "down" if log.trouble else "ok", log.trouble or "", size),
+            Dependency("bus", "down" if bus.trouble else "ok", bus.trouble or "", {"applied": bus.applied, "refused": bus.refused}),
+            *parts.follower.dependencies(),
+        ]
 
     def refuse(self, route: str, error: Exception, request_id: str | None) -> Reply:
         """Turn what went wrong into problem details; what is our fault is logged."""
@@ -204,7 +417,6 @@ class Service:
             _log.error("serving.request_failed", exc_info=error, extra={"route": route, "request_id": request_id})
             detail = str(error) if isinstance(error, LabError) else "The service's log has the reason under this request_id."
             refusal = Refusal(500, "Internal error", detail)
-        self.counts.replies[route, refusal.status] += 1
         headers = [_PROBLEM]
         if request_id is not None:
             headers.append((b"x-request-id", request_id.encode()))
@@ -220,3 +432,8 @@ class Service:
 
     def _why_no_model(self) -> str:
         return self.parts.follower.trouble or "train and promote a version: `lab train`, `lab promote`."
+
+
+def _told(dependency: Dependency) -> dict[str, object]:
+    why = {"why": dependency.detail} if dependency.detail else {}
+    return {"state": dependency.state, **why, **dependency.facts}
