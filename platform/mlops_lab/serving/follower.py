@@ -315,7 +315,13 @@ class Follower:
             self._say(role, f"Version {number} {left_out}: {_words(error)}")
             what = "package_unreachable" if isinstance(error, StoreUnreachable) else "package_refused"
             if what == "package_refused" or role != Role.CHAMPION:
-                self._tell((what, line.id), what, f"{line.model}/{number}", f"{role}: {_words(error)}", {"scorer": digest})
+                self._tell(
+                    (what, line.id),
+                    what,
+                    f"{line.model}/{number}",
+                    f"{role}: {_words(error)}",
+                    {"scorer": digest, **getattr(error, "digests", {})},
+                )
             return None
         retry.succeeded()
         self._say(role, None)
