@@ -318,12 +318,17 @@ def test_what_a_replica_has_to_know_is_read_at_one_moment_and_only_when_it_chang
     standing = ledger.standing()
 
     assert standing == Standing({Role.CHAMPION: ledger.champion(), Role.CANARY: canary}, {1: f"{1:064x}", 2: f"{2:064x}"})
+    assert standing.earlier == ()
     monkeypatch.setattr(ledger, "_standing", lambda connection: pytest.fail("nothing changed"))
     assert ledger.standing() is standing
     monkeypatch.undo()
     a_ledger(tmp_path).bar(2, "a complaint", AT, "ann")  # another process
     assert ledger.standing().barred == {2}
     assert ledger.standing().lines[Role.CANARY].version is None
+    approved(ledger, 3)
+    promote(ledger, 3)
+    assert [(line.version, line.id) for line in ledger.standing().earlier] == [(1, 1)]
+    assert ledger.standing().digests == {1: f"{1:064x}", 3: f"{3:064x}"}
 
 
 # -- rollback, bar, override ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -567,10 +568,26 @@ def test_a_replica_that_never_had_the_old_package_gets_it_from_the_other_ones_ca
     fleet.start("replica-3")
     assert fleet.answer()["replica-3"] == 2
     (lab.home / "packages").rename(lab.home / "packages-gone")
+    shutil.rmtree(lab.home / "serving/replica-3/cache" / lab.ledger.version(1).scorer_sha256)
     checkpointed(lab)
     with Down(lab, "missing"):
         roll_back_locally(lab, by="operator", why="it answers nonsense")
         assert set(fleet.answer().values()) == {1}
+
+
+def test_a_replica_that_came_later_knows_the_way_back_and_has_it_at_hand(fleet: Fleet) -> None:
+    """It never served version 1; the ledger told it of it."""
+    lab = fleet.lab
+    for name in ("replica-1", "replica-2"):
+        fleet.kill(name)
+        shutil.rmtree(lab.home / "serving" / name)
+    fleet.start("replica-3")
+    assert fleet.answer() == {"replica-3": 2}
+    (lab.home / "packages").rename(lab.home / "packages-gone")
+    checkpointed(lab)
+    with Down(lab, "missing"):
+        assert roll_back_locally(lab, by="operator", why="it answers nonsense").pin.version == 1
+        assert fleet.answer() == {"replica-3": 1}
 
 
 def test_with_nothing_to_go_back_to_nothing_is_written(fleet: Fleet) -> None:

@@ -293,6 +293,7 @@ def test_a_canary_is_dealt_nothing_once_its_lease_is_over_whether_or_not_the_led
 ) -> None:
     watch = Stopwatch(monkeypatch)
     for number, down in enumerate((False, True)):
+        (tmp_path / str(number)).mkdir()
         replica = a_replica(tmp_path / str(number), canary_lease_s=3600)
         replica.follow()
         tried(replica, 2, Role.CANARY, 0.1)
