@@ -246,7 +246,7 @@ class Follower:
                     "pin",
                     self._pin_state,
                     self._troubles.get("pin", ""),
-                    {} if pin is None else {"id": pin.id, "version": pin.version, "leaving": pin.leaving, "by": pin.by, "why": pin.why},
+                    {} if pin is None else {"id": pin.id, "version": pin.version, "leaving": pin.leaving, "by": pin.by, "reason": pin.why},
                 ),
             ]
             for role in TRIALS:
