@@ -94,7 +94,8 @@ def a_folder(path: Path, window: Window, **changes: Any) -> str:
 def test_help_of_every_command_imports_no_framework() -> None:
     code = (
         "import sys; from mlops_lab.cli.main import run; "
-        "names = 'ingest train judge promote canary shadow rollback up watch policy replay break history gates keys log chaos audit'.split(); "
+        "names = 'ingest train judge promote canary shadow rollback up watch policy'.split(); "
+        "names += 'replay break history gates keys log chaos audit'.split(); "
         "[run([name, '--help']) for name in names]; "
         "print('\\n'.join(sys.modules), file=sys.stderr)"
     )
