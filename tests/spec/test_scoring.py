@@ -5,7 +5,9 @@ import math
 import random
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forest_builders import a_large_forest, some_values
 from mlops_lab.errors import FeaturesWrong, ScorerRefused, StoreUnreachable
 from mlops_lab.features.view import Feature, Kind, Value
 from mlops_lab.scoring import DirectoryStore, Forest, Scorer, Split, sha256
@@ -107,6 +110,51 @@ def test_a_batch_of_any_size_answers_row_by_row() -> None:
     assert scorer.score(scorer.encode([])).shape == (0,)
 
 
+def in_groups(rows: list[list[Value]], rng: random.Random) -> list[list[list[Value]]]:
+    groups, start = [], 0
+    while start < len(rows):
+        size = rng.choice((1, 1, 2, 3, 7, 8, 16, 64))
+        groups.append(rows[start : start + size])
+        start += size
+    return groups
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**9))
+def test_rows_score_the_same_to_the_bit_however_they_are_grouped(seed: int) -> None:
+    """The service scores together what happens to arrive together; an answer must not depend on its neighbours, not in the last bit.
+
+    Sums of many leaves are where it could: numpy adds up to 128 numbers in one way and more in another.
+    """
+    rng = random.Random(seed)
+    forest = a_random_forest(seed)
+    forest = replace(forest, trees=tuple(rng.choices(forest.trees, k=rng.choice((1, 2, 7, 9, 127, 128, 129, 150, 257, 1_000)))))
+    scorer = Scorer.from_bytes(forest.to_bytes())
+    rows = [a_random_row(forest, rng) for _ in range(150)]
+
+    alone = [scorer.score_one(row) for row in rows]
+
+    assert [answer for group in in_groups(rows, rng) for answer in scorer.score_rows(group)] == alone
+    assert scorer.score_rows(rows) == alone
+    assert scorer.score_rows([]) == []
+
+
+def test_rows_scored_together_never_gather_more_than_a_few_megabytes() -> None:
+    """A thousand rows of the widest forest are scored in slices: what is gathered for each is bounded, whatever the model."""
+    forest = a_large_forest(trees=600)
+    scorer = Scorer.from_bytes(forest.to_bytes())
+    rows = some_values(forest, 1_000)
+    tracemalloc.start()
+    try:
+        answers = scorer.score_rows(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert answers[:50] == [scorer.score_one(row) for row in rows[:50]]
+    assert peak < 8_000_000
+
+
 def test_a_table_by_columns_is_the_same_rows() -> None:
     """Whole tables are encoded by column: gaps, unknown categories and numbers mean what they mean row by row."""
     scorer = Scorer.from_bytes(a_forest().to_bytes())
@@ -127,7 +175,7 @@ def test_a_category_may_hold_anything_but_a_number_may_not_hold_text() -> None:
     scorer = Scorer.from_bytes(a_forest().to_bytes())
 
     assert scorer.score_one([9.0, 5.0, 3.0, None]) == scorer.score_one([9, "never seen", 3, math.nan])
-    for answer in (scorer.score_one, lambda row: scorer.encode([row])):
+    for answer in (scorer.score_one, lambda row: scorer.encode([row]), lambda row: scorer.score_rows([row, row])):
         with pytest.raises(FeaturesWrong, match="'hour' is a number, and 'nine' is not"):
             answer(["nine", "EWR", 3.0, "D01"])
         with pytest.raises(FeaturesWrong, match="3 features, the model reads 4"):
@@ -141,6 +189,7 @@ def test_extreme_log_odds_are_probabilities_still() -> None:
         scorer = Scorer.from_bytes(Forest(FEATURES, {"origin": {}, "destination": {}}, 0.0, ((leaf,),)).to_bytes())
         row: list[Value] = [1.0, None, None, None]
         assert scorer.score_one(row) == expected
+        assert scorer.score_rows([row, row]) == [expected, expected]
         assert scorer.score(scorer.encode([row])).tolist() == [expected]
 
 

@@ -20,7 +20,7 @@ from mlops_lab.pipelines.captured import days_of
 from mlops_lab.registry.judge import FirstRows, PairedRows, judge, judge_first
 from mlops_lab.registry.version import State
 from mlops_lab.retraining.decision import Decision, Outcome
-from mlops_lab.scoring.keys import verifying_key
+from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.manifest import check
 
 AGREED_WITHIN_S = 10.0
@@ -252,7 +252,7 @@ def _remeasured(s: Stores, decision: Decision) -> bool:
 def _package(s: Stores, number: int) -> Findings:
     version = s.versions[number]
     package = s.lab.packages.get(version.scorer_sha256)
-    manifest = check(*package, [verifying_key(s.lab.keys)])
+    manifest = check(*package, KeyRing(s.lab.keys))
     described = (manifest.scorer_sha256, manifest.data_sha256) == (version.scorer_sha256, version.data_sha256)
     catalogued = s.lab.catalog.package(number).scorer == package.scorer
     yield f"version {number}'s package is signed and unchanged", described and catalogued, version.scorer_sha256[:12]

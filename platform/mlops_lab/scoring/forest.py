@@ -22,16 +22,22 @@ LINK_LIMIT = 1e4
 """Largest magnitude of a baseline or leaf, log-odds."""
 
 MAX_BYTES = 16 * 1024 * 1024
+MAX_HEAD_BYTES = 512 * 1024
+"""Everything before the trees. It is parsed in one step, which holds the interpreter for some tens of milliseconds at this size."""
+MAX_TREE_BYTES = 40 * 1024
+"""The largest tree that the other limits allow has some 35 kB."""
 MAX_FEATURES = 256
 MAX_TREES = 2_000
 MAX_LEAVES = 32
 """Leaves per tree: one bit each of an unsigned 32 bit mask."""
 MAX_CODES = 256
 """Distinct codes per category feature. Several names may share a code (rare categories)."""
-MAX_NAMES = 65_536
+MAX_NAMES = 16_384
 """Category names per feature."""
 MAX_TEXT = 400
 """Characters of a feature's name, unit or meaning, or of a category."""
+BEFORE_TREES = f',"format":"{FORMAT}","trees":['.encode()
+"""Where the trees begin in the canonical file: their key is the last. No text can hold this, since a quote in a text is escaped."""
 
 
 @dataclass(frozen=True, slots=True)

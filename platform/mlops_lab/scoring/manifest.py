@@ -42,11 +42,12 @@ class Manifest:
         try:
             values: Mapping[str, Any] = json.loads(content)
             manifest = cls(**values)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ScorerRefused(
                 "The package's manifest is not in the known layout.", "publish the version again with `lab train`."
             ) from error
-        if manifest.format != FORMAT or not all(isinstance(value, str) for value in asdict(manifest).values()):
+        texts = all(isinstance(value, str) for value in asdict(manifest).values())
+        if not texts or manifest.format != FORMAT or manifest.to_bytes() != content:
             raise ScorerRefused(f"The package's format is not '{FORMAT}'.", "publish the version again with `lab train`.")
         return manifest
 

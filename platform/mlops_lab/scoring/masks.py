@@ -6,6 +6,7 @@ stay reachable; the AND over all features leaves one bit, the leaf that walking 
 """
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,8 @@ from mlops_lab.errors import ScorerRefused
 from mlops_lab.features.view import Kind
 from mlops_lab.scoring.forest import MAX_LEAVES, Forest, Split, Tree
 
-MAX_CELLS = 16_000_000
-"""Bins times trees: 64 MB of masks."""
+MAX_CELLS = 4_000_000
+"""Bins times trees: 16 MB of masks, and as much again while the table is made. 150 trees need some 400,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,17 @@ class MaskTable:
     leaves: NDArray[np.float64]
 
 
-def mask_table(forest: Forest) -> MaskTable:
-    """Build the table. Raises ScorerRefused where it would need more than MAX_CELLS cells or a tree has too many leaves."""
-    columns = _columns(forest)
+def mask_table(forest: Forest, rest: Callable[[], None] = lambda: None) -> MaskTable:
+    """Build the table.
+
+    Args:
+        forest: The model.
+        rest: Called after each tree, for other threads to have their turn.
+
+    Raises:
+        ScorerRefused: It would need more than MAX_CELLS cells, or a tree has too many leaves.
+    """
+    columns = _columns(forest, rest)
     bins = columns[-1].missing + 1 if columns else 0
     if bins * len(forest.trees) > MAX_CELLS:
         raise ScorerRefused(
@@ -73,15 +82,17 @@ def mask_table(forest: Forest) -> MaskTable:
                 _narrow(
                     masks[t, column.first : column.missing + 1], node, column, ~np.uint32(below[node.right]), ~np.uint32(below[node.left])
                 )
+        rest()
     return MaskTable(columns, np.ascontiguousarray(masks.T), leaves.reshape(-1))
 
 
-def _columns(forest: Forest) -> tuple[Column, ...]:
+def _columns(forest: Forest, rest: Callable[[], None]) -> tuple[Column, ...]:
     used: dict[int, set[float]] = {}
     for tree in forest.trees:
         for node in tree:
             if isinstance(node, Split):
                 used.setdefault(node.feature, set()).update(() if node.threshold is None else (node.threshold,))
+        rest()
     columns, first = [], 0
     for feature in sorted(used):
         described = forest.features[feature]
@@ -92,6 +103,7 @@ def _columns(forest: Forest) -> tuple[Column, ...]:
             codes = len(set(forest.categories[described.name].values()))
             column = Column(feature, first, first + codes, None)
         columns.append(column)
+        rest()
         first = column.missing + 1
     return tuple(columns)
 

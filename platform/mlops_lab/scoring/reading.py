@@ -2,20 +2,24 @@
 
 import json
 import math
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NoReturn
 
 from mlops_lab.errors import ScorerRefused
 from mlops_lab.features.view import Feature, Kind
 from mlops_lab.scoring.forest import (
+    BEFORE_TREES,
     FORMAT,
     LINK_LIMIT,
     MAX_BYTES,
     MAX_CODES,
     MAX_FEATURES,
+    MAX_HEAD_BYTES,
     MAX_LEAVES,
     MAX_NAMES,
     MAX_TEXT,
+    MAX_TREE_BYTES,
     MAX_TREES,
     Forest,
     Node,
@@ -24,31 +28,62 @@ from mlops_lab.scoring.forest import (
     canonical,
 )
 
+_NOT_CANONICAL = "it is not in canonical form (sorted keys, no spaces, each key once)"
 
-def read_forest(content: bytes) -> Forest:
-    """Parse and validate a scorer file.
+
+def read_forest(content: bytes, rest: Callable[[], None] = lambda: None) -> Forest:
+    """Parse and validate a scorer file, piece by piece, so that no step is long: first what comes before the trees, then each tree.
+
+    Args:
+        content: The file.
+        rest: Called after each piece, for other threads to have their turn.
 
     Raises:
         ScorerRefused: The file is anything but the canonical form of a well-formed forest; the message names the place.
     """
     if len(content) > MAX_BYTES:
         _refuse(f"the file has {len(content)} bytes, at most {MAX_BYTES} are read")
-    try:
-        document = json.loads(content, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise _refused(f"it is not JSON ({type(error).__name__})") from error
-    top = _exactly(document, {"format", "features", "categories", "baseline", "trees"}, "the file")
-    if top["format"] != FORMAT:
-        _refuse(f"its format is not '{FORMAT}'")
+    end = content.find(BEFORE_TREES, 0, MAX_HEAD_BYTES)
+    if end < 0:
+        _refuse(f"it does not begin with at most {MAX_HEAD_BYTES} bytes of features and categories, the format '{FORMAT}', then trees")
+    head = content[:end] + b"}"
+    document, parsed = _parsed(head, "what comes before the trees")
+    rest()
+    top = _exactly(document, {"features", "categories", "baseline"}, "what comes before the trees")
     features = _features(top["features"])
     categories = _categories(top["categories"], features)
     baseline = _log_odds(top["baseline"], "baseline")
+    rest()
+    if parsed != len(head) or canonical(document) != head:
+        _refuse(_NOT_CANONICAL)
+    rest()
     codes = [1 + max(categories[f.name].values(), default=-1) if f.kind is Kind.CATEGORY else None for f in features]
-    raw_trees = _list(top["trees"], "trees", MAX_TREES)
-    trees = tuple(_tree(raw, codes, f"trees[{i}]") for i, raw in enumerate(raw_trees))
-    if canonical(document) != content:
-        _refuse("it is not in canonical form (sorted keys, no spaces, each key once)")
-    return Forest(features, categories, baseline, trees)
+    return Forest(features, categories, baseline, tuple(_trees(content, end + len(BEFORE_TREES), codes, rest)))
+
+
+def _trees(content: bytes, at: int, codes: list[int | None], rest: Callable[[], None]) -> Iterator[Tree]:
+    for i in range(MAX_TREES):
+        where, window = f"trees[{i}]", content[at : at + MAX_TREE_BYTES]
+        raw, length = _parsed(window, where)
+        yield _tree(raw, codes, where)
+        if canonical(raw) != window[:length]:
+            _refuse(_NOT_CANONICAL)
+        rest()
+        at += length
+        if content[at : at + 1] != b",":
+            if content[at : at + 3] != b"]}":
+                _refuse(f"{where} is followed by neither another tree nor the end of the file")
+            return
+        at += 1
+    _refuse(f"it has more than {MAX_TREES} trees")
+
+
+def _parsed(content: bytes, where: str) -> tuple[object, int]:
+    """The JSON value that the bytes begin with, and how many of them it takes."""
+    try:
+        return _DECODER.raw_decode(content.decode("ascii"))
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise _refused(f"{where} is not JSON, or longer than allowed ({type(error).__name__})") from error
 
 
 def _refused(why: str) -> ScorerRefused:
@@ -91,6 +126,9 @@ def _index(value: object, limit: int, where: str) -> int:
     if type(value) is not int or not 0 <= value < limit:  # type(): True is an int to isinstance
         _refuse(f"{where} must be a whole number from 0 to {limit - 1}")
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _features(value: object) -> tuple[Feature, ...]:

@@ -4,22 +4,18 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from mlops_lab.errors import StoreUnreachable
+from mlops_lab.errors import ScorerRefused, StoreUnreachable
+from mlops_lab.scoring.files import LIMITS, Package, read_package
 from mlops_lab.scoring.manifest import sha256
 
+__all__ = ["DirectoryStore", "InTime", "Package", "PackageStore"]
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_FILES = ("scorer.json", "manifest.json", "signature")
-
-
-class Package(NamedTuple):
-    """The three files of a published model, as bytes that nobody has checked yet (see `scoring.manifest.check`)."""
-
-    scorer: bytes
-    manifest: bytes
-    signature: bytes
+_SEE_TO_IT = "see to the share it is on; the model in place stays."
 
 
 class PackageStore(Protocol):
@@ -30,7 +26,12 @@ class PackageStore(Protocol):
         ...
 
     def get(self, digest: str) -> Package:
-        """The package at an address. Raises StoreUnreachable where it cannot be had, for whatever reason."""
+        """The package at an address.
+
+        Raises:
+            StoreUnreachable: It cannot be had, for whatever reason.
+            ScorerRefused: What lies there is too large, or no ordinary files, so it was not read.
+        """
         ...
 
 
@@ -54,7 +55,7 @@ class DirectoryStore:
             self.path.mkdir(parents=True, exist_ok=True)
             aside = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self.path))
             try:
-                for name, content in zip(_FILES, package, strict=True):
+                for name, content in zip(LIMITS, package, strict=True):
                     _write(aside / name, content)
                 aside.chmod(0o755)
                 self._swap_in(aside, target)
@@ -70,7 +71,7 @@ class DirectoryStore:
         if not _DIGEST.fullmatch(digest):
             raise StoreUnreachable.at(str(self.path), f"'{digest}' is no address, which is 64 lower-case hexadecimal digits")
         try:
-            return _read(self.path / digest)
+            return read_package(self.path / digest)
         except FileNotFoundError as error:
             raise StoreUnreachable(
                 f"The store at {self.path} holds no package {digest[:12]}.",
@@ -85,7 +86,7 @@ class DirectoryStore:
         except OSError:
             if not target.is_dir():
                 raise
-            if _read_if_whole(target) == _read(aside):  # somebody else was quicker with the same package
+            if _read_if_whole(target) == read_package(aside):  # somebody else was quicker with the same package
                 return
             old = Path(tempfile.mkdtemp(prefix=".outgoing-", dir=self.path))
             target.rename(old / "package")
@@ -93,14 +94,53 @@ class DirectoryStore:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _read(folder: Path) -> Package:
-    return Package(*((folder / name).read_bytes() for name in _FILES))
+class InTime:
+    """Another store with a deadline: a share that hangs costs a reader seconds, not for ever, and does not keep a process from ending.
+
+    A read that hangs cannot be interrupted, so it is left to a thread of its own, one at a time: while it hangs, the store is said to be
+    down without asking it again.
+
+    Args:
+        store: Answers, sooner or later.
+        deadline_s: Seconds after which it is taken for down.
+    """
+
+    def __init__(self, store: PackageStore, deadline_s: float) -> None:
+        self._store = store
+        self._deadline_s = deadline_s
+        self._asking: threading.Thread | None = None
+
+    def put(self, scorer: bytes, manifest: bytes, signature: bytes) -> str:
+        """See PackageStore.put; it takes its time."""
+        return self._store.put(scorer, manifest, signature)
+
+    def get(self, digest: str) -> Package:
+        """See PackageStore.get. Raises StoreUnreachable after the deadline too."""
+        if self._asking is not None and self._asking.is_alive():
+            raise StoreUnreachable("The package store still hangs over an earlier read.", _SEE_TO_IT)
+        found: list[Package] = []
+        failed: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                found.append(self._store.get(digest))
+            except Exception as error:  # raised below, in the thread that asked
+                failed.append(error)
+
+        self._asking = threading.Thread(target=ask, name="package-download", daemon=True)
+        self._asking.start()
+        self._asking.join(self._deadline_s)
+        if failed:
+            raise failed[0]
+        if not found:
+            raise StoreUnreachable(f"The package store did not answer within {self._deadline_s:g} s.", _SEE_TO_IT)
+        return found[0]
 
 
 def _read_if_whole(folder: Path) -> Package | None:
     try:
-        return _read(folder)
-    except FileNotFoundError:
+        return read_package(folder)
+    except (FileNotFoundError, ScorerRefused):
         return None
 
 

@@ -4,67 +4,88 @@ import json
 import logging
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mlops_lab.errors import ScorerRefused
-from mlops_lab.scoring.manifest import check
+from mlops_lab.scoring.files import LIMITS, read_package
+from mlops_lab.scoring.manifest import check, sha256
 
-_FILES = ("scorer.json", "manifest.json", "signature")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_ASIDE = "tmp-"
+_KEEP_SERVED = 5
 
 _log = logging.getLogger(__name__)
+
+
+Report = Callable[[str, str, str, Mapping[str, str]], None]
+"""Tells the audit trail: what, about whom, why, and digests by name."""
 
 
 class Packages(Protocol):
     """The part of `scoring.PackageStore` that a replica needs."""
 
     def get(self, digest: str) -> tuple[bytes, bytes, bytes]:
-        """Scorer, manifest, signature. Raises StoreUnreachable."""
+        """Scorer, manifest, signature. Raises StoreUnreachable, ScorerRefused."""
         ...
 
 
 class PackageCache:
-    """The last packages that were served here. A package is there whole and checked, or not at all."""
+    """The last packages that were served here. A package is there whole and checked, or not at all.
 
-    def __init__(self, directory: Path, store: Packages, keys: Collection[Ed25519PublicKey], *, keep: int = 3) -> None:
+    What lies in the folder is trusted no more than the store: it is read within limits, and checked anew each time.
+    """
+
+    def __init__(
+        self, directory: Path, store: Packages, keys: Iterable[Ed25519PublicKey], *, keep: int = 3, report: Report | None = None
+    ) -> None:
         """Args:
         directory: Made on first use; one replica uses it.
         store: Where packages come from.
-        keys: Who may have signed them.
+        keys: Who may have signed them; gone through anew for each package, so that a retired key counts no more.
         keep: How many packages stay.
+        report: Told of a package in the cache that had to be dropped. What is refused for good is raised instead.
         """
         self._directory = directory
         self._store = store
-        self._keys = tuple(keys)
+        self._keys = keys
         self._keep = keep
+        self._report = report
+        self._swept = False
+        self._protected: frozenset[str] = frozenset()
+
+    def protect(self, digests: Iterable[str]) -> None:
+        """Packages that stay, however many others are used meanwhile: what a rollback goes back to, and what is on trial."""
+        self._protected = frozenset(digests)
 
     def scorer(self, digest: str, model: str) -> bytes:
         """A package's scorer, from here or else from the store; its signature and digest hold.
 
         Raises:
-            ScorerRefused: It is not what was signed, or it is another model's.
+            ScorerRefused: It is not what was signed, or it is another model's; `digests` says what was found.
             StoreUnreachable: It is not here and the store does not answer.
         """
         if not _DIGEST.fullmatch(digest):
             raise ScorerRefused(f"'{digest}' is not a digest.", "publish that version again with `lab train`.")
+        self._sweep()
         place = self._directory / digest
         try:
-            package = tuple((place / name).read_bytes() for name in _FILES)
-            scorer = self._checked(package, digest, model)
-            os.utime(place)
+            scorer = self._checked(read_package(place), digest, model)
+            os.utime(place, follow_symlinks=False)
             return scorer
-        except FileNotFoundError:
-            shutil.rmtree(place, ignore_errors=True)  # ordinarily it is not here yet; a part of it would be in the download's way
+        except FileNotFoundError:  # ordinarily it is not here yet; a part of it would be in the download's way
+            self._discard(place)
         except (ScorerRefused, OSError) as error:
             _log.error("serving.cached_package_dropped", extra={"digest": digest, "why": str(error)})
-            shutil.rmtree(place, ignore_errors=True)
+            self._discard(place)
+            if self._report is not None and isinstance(error, ScorerRefused):
+                self._report("cached_package_refused", f"{model}@{digest[:12]}", error.what, {"scorer_sha256": digest, **error.digests})
         package = self._store.get(digest)
         scorer = self._checked(package, digest, model)
         self._keep_package(place, package)
@@ -74,39 +95,81 @@ class PackageCache:
         """The digests that are here, the last used first."""
         if not self._directory.is_dir():
             return []
-        places = [place for place in self._directory.iterdir() if _DIGEST.fullmatch(place.name)]
-        return [place.name for place in sorted(places, key=lambda place: place.stat().st_mtime_ns, reverse=True)]
+        used = {place.name: place.lstat().st_mtime_ns for place in self._directory.iterdir() if _DIGEST.fullmatch(place.name)}
+        return sorted(used, key=lambda name: used[name], reverse=True)
 
     def _checked(self, package: Sequence[bytes], digest: str, model: str) -> bytes:
         scorer, manifest, signature = package
-        read = check(scorer, manifest, signature, self._keys)
-        if read.scorer_sha256 != digest or read.model != model:
-            raise ScorerRefused(
-                f"The package at {digest[:12]} is of model '{read.model}' with digest {read.scorer_sha256[:12]}.",
-                "find out who exchanged it; publish the version again with `lab train`.",
-            )
+        try:
+            read = check(scorer, manifest, signature, self._keys)
+            if read.scorer_sha256 != digest or read.model != model:
+                raise ScorerRefused(
+                    f"The package at {digest[:12]} is of model {read.model!r} with digest {read.scorer_sha256!r}.",
+                    "find out who exchanged it; publish the version again with `lab train`.",
+                )
+        except ScorerRefused as error:
+            error.digests = {"found_scorer": sha256(scorer), "found_manifest": sha256(manifest), "found_signature": sha256(signature)}
+            raise
         return scorer
 
     def _keep_package(self, place: Path, package: Sequence[bytes]) -> None:
         """Put a checked package in place. A disk that does not take it is said and does not keep the model from answering."""
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            for left_over in self._directory.glob("tmp-*"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            made = Path(tempfile.mkdtemp(prefix="tmp-", dir=self._directory))
-            for name, content in zip(_FILES, package, strict=True):
-                write_durably(made / name, content)
-            made.rename(place)
+            made = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=self._directory))
+            try:
+                for name, content in zip(LIMITS, package, strict=True):
+                    write_durably(made / name, content)
+                _sync(made)
+                made.rename(place)
+            except OSError:
+                _remove(made)
+                raise
             _sync(self._directory)
             for digest in self.holds()[self._keep :]:
-                shutil.rmtree(self._directory / digest, ignore_errors=True)
+                if digest not in self._protected:
+                    self._discard(self._directory / digest)
         except OSError as error:
             _log.error("serving.package_not_cached", extra={"digest": place.name, "why": str(error)})
+
+    def _discard(self, place: Path) -> None:
+        """Take away whatever is there, link, pipe or folder: out of the way in one step, then removed as far as that can be done."""
+        aside = self._directory / f"{_ASIDE}{place.name}"
+        try:
+            _remove(aside)
+            place.rename(aside)
+        except OSError:
+            aside = place
+        _remove(aside)
+
+    def _sweep(self) -> None:
+        """Once, before anything is read: remove what a process left that was killed while it downloaded."""
+        if not self._swept:
+            self._swept = True
+            for left_over in self._directory.glob(f"{_ASIDE}*"):
+                _remove(left_over)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A version that was champion here.
+
+    Attributes:
+        version: Its number.
+        assignment: Id of the ledger's line.
+        assigned_at: Its event time, ISO 8601.
+        scorer_sha256: Its digest.
+    """
+
+    version: int
+    assignment: int
+    assigned_at: str
+    scorer_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a replica last heard from the ledger, as text and numbers.
+    """What a replica last heard from the ledger and what it served, as text and numbers.
 
     Attributes:
         model: Name of the registered model.
@@ -115,6 +178,11 @@ class Known:
         assigned_at: Its event time, ISO 8601.
         scorer_sha256: The champion's digest.
         known_at: Wall time of this knowledge, ISO 8601.
+        served: The champions before it, newest first, without those that are barred.
+        barred: Versions that never come back by themselves.
+        settled: Ids of local pins that the ledger has taken in: they have no effect any more.
+        left: Versions that the last local pin left ...
+        not_before: ... and the id of the newest line that was known then: no line up to it brings one of them back.
     """
 
     model: str
@@ -123,6 +191,39 @@ class Known:
     assigned_at: str
     scorer_sha256: str
     known_at: str
+    served: tuple[Served, ...] = ()
+    barred: tuple[int, ...] = ()
+    settled: tuple[str, ...] = ()
+    left: tuple[int, ...] = ()
+    not_before: int = 0
+
+    @property
+    def all_served(self) -> tuple[Served, ...]:
+        """The present champion, then those before it."""
+        return (Served(self.version, self.assignment, self.assigned_at, self.scorer_sha256), *self.served)
+
+    def then(self, now: Served, **changes: Any) -> "Known":
+        """This with another champion (or the same by another line), the one until now among the earlier ones."""
+        barred = set(changes.get("barred", self.barred))
+        earlier = [each for each in self.all_served if each.version != now.version and each.version not in barred]
+        return replace(self, **asdict(now), **changes, served=tuple(earlier[:_KEEP_SERVED]))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Known":
+        """Read a file of this release, or of one that kept no history. Raises ValueError, TypeError."""
+        said = json.loads(content)
+        lists = {name: tuple(said.get(name, ())) for name in ("barred", "settled", "left")}
+        known = cls(**{**said, **lists, "served": tuple(Served(**each) for each in said.get("served", ()))})
+        numbers = (
+            known.not_before,
+            *known.barred,
+            *known.left,
+            *(number for each in known.all_served for number in (each.version, each.assignment)),
+        )
+        texts = (known.model, known.known_at, *known.settled, *(t for e in known.all_served for t in (e.assigned_at, e.scorer_sha256)))
+        if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a number or a text is of another kind")
+        return known
 
 
 class KnownFile:
@@ -134,10 +235,10 @@ class KnownFile:
     def read(self) -> Known | None:
         """What was known last; None when nothing was, or the file cannot be used (which is logged)."""
         try:
-            return Known(**json.loads(self._path.read_bytes()))
+            return Known.from_json(self._path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             _log.error("serving.state_unreadable", extra={"path": str(self._path), "why": str(error)})
             return None
 
@@ -162,6 +263,25 @@ def write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _remove(place: Path) -> None:
+    """Remove whatever is there. Folders inside are lifted out one by one, so that no depth of nesting is too deep."""
+    pending = [place]
+    try:
+        while pending:
+            at = pending.pop()
+            if at.is_symlink() or not at.is_dir():
+                at.unlink(missing_ok=True)
+                continue
+            for entry in list(at.iterdir()):
+                if entry.is_symlink() or not entry.is_dir():
+                    entry.unlink()
+                else:
+                    pending.append(entry.rename(place.with_name(f"{_ASIDE}{uuid4().hex}")))
+            at.rmdir()
+    except OSError as error:
+        _log.error("serving.cannot_remove", extra={"path": str(place), "why": str(error)})
 
 
 def _sync(directory: Path) -> None:

@@ -30,6 +30,10 @@ class Scorer(Protocol):
         """The probability for one row."""
         ...
 
+    def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
+        """The same for a few rows, to the bit as each alone."""
+        ...
+
     def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
         """Rows as numbers, shape (rows, features)."""
         ...

@@ -27,6 +27,7 @@ from mlops_lab.serving.service import Call, Reply, Service
 _SHADOW_EVERY_S = 0.05
 _SWEEP_EVERY_S = 0.5
 _MOST_PIPELINED = 32
+_LINGER_S = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Turns:
         self.limits = limits
         self.routes: Mapping[bytes, str] = {b"/v1/predict": "predict", b"/v1/feedback": "feedback"}
         self.draining = False
-        self.connections: set[Any] = set()
+        self.connections: set[FastProtocol] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls: list[Call] = []
         self._from: list[FastProtocol] = []
@@ -246,10 +247,16 @@ class FastProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._turns.connections = self.connections
-        if len(self.connections) > self._limits.connections:
+        house = self._turns.connections
+        if len(house) >= self._limits.connections:
             self._turns.service.counts.turned_away["connections"] += 1
             self._refuse(Refusal(429, "Too many connections", "Close some, or come back after Retry-After seconds.", retry_after_s=1))
+        else:
+            house.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._turns.connections.discard(self)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -304,7 +311,7 @@ class FastProtocol(HttpToolsProtocol):
             if route is not None:
                 self._route = route
                 self._body = b""
-                self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0" and not self._turns.draining
+                self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
                 if self.expect_100_continue:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
@@ -354,7 +361,7 @@ class FastProtocol(HttpToolsProtocol):
         busy = self._busy
         busy.waiting -= 1
         done = busy.waiting == 0
-        close = done and not busy.keep_alive
+        close = done and (self._turns.draining or not busy.keep_alive)
         if not self.transport.is_closing():
             self.transport.write(_written(reply, self.server_state.default_headers, close))
             if close:
@@ -410,7 +417,9 @@ class FastProtocol(HttpToolsProtocol):
         limits, waited_s = self._limits, now - self._since
         answered = self.cycle is None or self.cycle.response_complete
         if self._in_body:
-            if waited_s > limits.body_s:
+            if waited_s > limits.body_s and self._route is None and self.cycle is not None and self.cycle.response_complete:
+                self.transport.close()  # it has its answer, and nobody waits for the rest
+            elif waited_s > limits.body_s:
                 self._refuse(Refusal(408, "Too slow", f"The body did not come within {limits.body_s:g} s."))
         elif self.flow.write_paused:
             if waited_s > limits.body_s:
@@ -430,12 +439,14 @@ class FastProtocol(HttpToolsProtocol):
         return _Refused()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what never became a request, and close."""
+        """Answer what never became a request, and close. What still comes in is thrown away for a moment: closing at once, with bytes
+        unread, would reset the connection and destroy the answer on its way."""
         self._refused = True
         service = self._turns.service
         service.counts.replies["other" if self._route is None else self._route, refusal.status] += 1
         self.transport.write(_written(service.refuse("other", refusal, None), self.server_state.default_headers, True))
-        self.transport.close()
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
 
 class _Refused(Exception):

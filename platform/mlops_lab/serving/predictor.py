@@ -221,6 +221,7 @@ class Predictor:
                     raise
                 error, took[CANARY] = repr(failed)[:200], None
         trial: dict[str, object] = {
+            "assignment": canary.assignment,
             "canary": canary.version,
             "champion": champion.version,
             "canary_us": took[CANARY],
@@ -262,7 +263,7 @@ def picked(loaded: Loaded, rows: Iterable[FeatureRow]) -> list[Sequence[Value]]:
 
 def few(loaded: Loaded, values: Sequence[Sequence[Value]]) -> list[float]:
     """Probabilities of a few rows, each the same to the bit however they are grouped."""
-    return list(map(loaded.scorer.score_one, values))
+    return loaded.scorer.score_rows(values)
 
 
 def scored_values(loaded: Loaded, values: Sequence[Sequence[Value]]) -> list[float]:
