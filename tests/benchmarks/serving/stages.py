@@ -22,7 +22,6 @@ STAGES = (
     ("headers and validation", "mlops_lab.serving.service:Service", "_question"),
     ("new facts", "mlops_lab.serving.facts:FactStream", "catch_up"),
     ("feature read", "mlops_lab.flights.online:FlightState", "read"),
-    ("score", "mlops_lab.scoring.scorer:Scorer", "score_one"),
     ("score", "mlops_lab.scoring.scorer:Scorer", "score_rows"),
     ("ids, answer and record", "mlops_lab.serving.predictor:Predictor", "answer"),
     ("log frame", "mlops_lab.serving.service", "encode"),
