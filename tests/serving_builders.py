@@ -279,7 +279,8 @@ def a_count(people: float, at: datetime = NOON, place: str = "gate", name: str |
 
 def main() -> None:
     """Serve version 1 with 0.25."""
-    from mlops_lab.serving.on_fastapi import create_app, run
+    from mlops_lab.serving.app import create_app
+    from mlops_lab.serving.on_uvicorn import run
 
     directory, port = Path(sys.argv[1]), int(sys.argv[2])
     replica = a_replica(directory, 0.25)
