@@ -35,6 +35,7 @@ from mlops_lab.scoring import DirectoryStore, Forest, InTime, Package, files, sh
 from mlops_lab.scoring.keys import KeyRing, fingerprint, known_keys, rotate, signing_key
 from mlops_lab.scoring.manifest import check
 from mlops_lab.serving.cache import PackageCache
+from mlops_lab.serving.prediction_log import read_frames
 from mlops_lab.settings import Settings
 from serving_builders import KEY, MODEL, a_package, a_replica
 
@@ -447,6 +448,10 @@ def test_a_serving_process_executes_nothing_of_twelve_hostile_packages_signed_or
         assert process.poll() is None
         grown = peak_mib(process.pid) - before
     assert list((tmp_path / "marks").iterdir()) == []
+    frames = [frame for _, frame in read_frames(lab.home / "serving/replica-1/log")]
+    told = [frame["digests"] for frame in frames if frame["kind"] == "incident" and frame["what"] == "package_refused"]
+    assert {digests["scorer"] for digests in told} == {version.scorer_sha256 for version in lab.ledger.versions()[1:]}
+    assert sum(digests.get("found_signature") == sha256(bytes(64)) for digests in told) >= 12, "with what was found in the place of it"
     assert len(reasons) == 24
     assert all("signature fits none" in why for (kind, _), why in reasons.items() if kind == "unsigned"), reasons
     assert all("The scorer file was refused" in why for (kind, _), why in reasons.items() if kind == "signed"), reasons

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlops_lab.events.outbox import Outbox
     from mlops_lab.gates.port import Gate
     from mlops_lab.governance.approval import Approvals
+    from mlops_lab.monitoring.canary import CanaryLimits
     from mlops_lab.monitoring.port import DriftReport
     from mlops_lab.registry.catalog import Catalog
     from mlops_lab.registry.judge import JudgeLimits
@@ -42,6 +43,8 @@ class Lab:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or WallClock()
+        self.patience_s = 10.0
+        """How long the ledger is waited for while somebody else writes; set before its first use."""
 
     @classmethod
     def of_environment(cls) -> "Lab":
@@ -79,7 +82,7 @@ class Lab:
         from mlops_lab.audit.on_sql import open_engine
 
         self.home.mkdir(parents=True, exist_ok=True)
-        return open_engine(f"sqlite:///{(self.home / 'lab.db').resolve()}")
+        return open_engine(f"sqlite:///{(self.home / 'lab.db').resolve()}", self.patience_s)
 
     @cached_property
     def outbox(self) -> "Outbox":
@@ -202,6 +205,23 @@ class Lab:
             slices=self.use_case.slices,
             calibration_error=said.calibration_limit,
             latency_us=said.latency_limit_us,
+        )
+
+    @cached_property
+    def canary_limits(self) -> "CanaryLimits":
+        from mlops_lab.monitoring.canary import CanaryLimits
+
+        said = self.settings.canary
+        return CanaryLimits(
+            error_rate=said.error_rate_limit,
+            errors_in_a_row=said.errors_in_a_row,
+            latency_ratio=said.latency_ratio_limit,
+            score_shift=said.score_shift_limit,
+            score_distance=said.score_distance_limit,
+            min_requests=said.min_requests,
+            min_s=said.min_s,
+            deadline_s=said.deadline_s,
+            alpha=said.alpha,
         )
 
     @property

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mlops_lab.bootstrap import Lab
@@ -11,8 +12,10 @@ from mlops_lab.errors import LabError, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
+from mlops_lab.pipelines.guard import CanaryGuard
 from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
+from mlops_lab.pipelines.pins import take_in_pins
 from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.watch import watch
@@ -32,6 +35,7 @@ class Duty:
         facts: Handler by type of fact.
         ahead: Done once, before the first message: what would make the first order slow.
         idle: Done every few seconds while there is nothing else to do.
+        guard: Gives what is done every two seconds, between messages too: what must not wait until there is nothing else to do.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Duty:
     facts: Mapping[str, Handler]
     ahead: Callable[[Lab], object] | None = None
     idle: Callable[[Lab], object] | None = None
+    guard: Callable[[Lab], Callable[[], object]] | None = None
 
 
 def handle(message: Message, lab: Lab, duty: Duty) -> None:
@@ -145,7 +150,9 @@ def import_ahead(lab: Lab) -> None:
 
 
 def ship_and_prepare(lab: Lab) -> None:
-    """While nothing is asked for: move the logs into the tables, and import what the next watch needs."""
+    """While nothing is asked for: take in local pins, move the logs into the tables, and import what the next watch needs."""
+    with suppress(LabError):  # said already; the logs do not wait for it
+        take_in_pins(lab)
     ship(lab)
     lab.drift.prepare()
 
@@ -155,6 +162,7 @@ WATCHING = Duty(
     orders={IngestBatch.TYPE: run_ingest},
     facts={"ClockReached": close_windows, "SkillLost": order_retraining, "ChampionDegraded": give_back, "DataIncidentFound": page},
     idle=ship_and_prepare,
+    guard=lambda lab: CanaryGuard(lab).step,
 )
 TRAINING = Duty(
     "trainer",

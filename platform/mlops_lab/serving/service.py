@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,24 +18,30 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from mlops_lab.clock import Clock, iso
 from mlops_lab.errors import LabError, LogUnwritable, NoChampion
 from mlops_lab.events import EventBus
-from mlops_lab.features import Ask, Feature, OnlineFeatures
+from mlops_lab.features import Feature, OnlineFeatures
+from mlops_lab.serving.bodies import Bodies, Described
 from mlops_lab.serving.cache import KnownFile, PackageCache, Packages
 from mlops_lab.serving.contract import (
+    BODY_LIMITS,
     PROBLEM_TYPE,
+    UNUSABLE,
+    BodyLimits,
     Refusal,
+    check_content_encoding,
     check_content_type,
-    parse_items,
-    parse_predict,
     read_idempotency_key,
     read_request_id,
     read_traceparent,
 )
 from mlops_lab.serving.counts import Counts
+from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.feedback import FeedbackDesk, parse_feedback_item
-from mlops_lab.serving.follower import FollowedLedger, Follower
+from mlops_lab.serving.faults import Faults
+from mlops_lab.serving.feedback import FeedbackDesk
+from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
 from mlops_lab.serving.idempotency import Keys, Window, digest_of_body, reply_body
 from mlops_lab.serving.loaded import Scorer, Slot
+from mlops_lab.serving.pin import CACHE, PIN, STATE, PinFile
 from mlops_lab.serving.prediction_log import Durability, PredictionLog, encode
 from mlops_lab.serving.predictor import Answered, Predictor, Question
 from mlops_lab.serving.tokens import Tokens
@@ -91,20 +97,12 @@ class Call:
     like: "Call | None" = None
 
 
-class ServedUseCase(Protocol):
+class ServedUseCase(Described, Protocol):
     """The part of a use case that serving needs."""
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """In the order of `FeatureRow.values`."""
-        ...
-
-    def ask(self, item: Mapping[str, Any]) -> Ask:
-        """Read one item of a request. Raises FieldWrong."""
-        ...
-
-    def outcome(self, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Check one outcome. Raises FieldWrong."""
         ...
 
 
@@ -139,9 +137,10 @@ def assemble(
     durability: Durability = "process",
     log_limit_bytes: int = 4 * 1024 * 1024 * 1024,
     window: Window | None = None,
-    every_s: float = 0.5,
+    faults: Faults | None = None,
+    limits: Limits | None = None,
 ) -> ServingParts:
-    """Put a replica together in its directory (`cache/`, `log/`, `state.json`). Takes the log; nothing else is opened yet.
+    """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
 
     Raises:
         HomeInUse: Another process is this replica.
@@ -150,9 +149,21 @@ def assemble(
     slot = Slot()
     log = PredictionLog(directory / "log", durability=durability, limit_bytes=log_limit_bytes)
     facts = FactStream(bus, online)
-    cache = PackageCache(directory / "cache", packages, keys)
+
+    def report(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
+        log.append({"kind": "incident", "at": clock.now(), "what": what, "subject": subject, "why": why, "digests": dict(digests)})
+
+    def report_if_it_can(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
+        try:
+            report(what, subject, why, digests)
+        except LogUnwritable as error:  # a full log must not keep a good package from being fetched again
+            _log.error("serving.incident_not_logged", extra={"what": what, "subject": subject, "why": why, "log": error.what})
+
+    cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
+    known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
     names = tuple(feature.name for feature in use_case.features)
-    follower = Follower(ledger, cache, KnownFile(directory / "state.json"), slot, load, names, clock, every_s=every_s)
+    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
+    follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
     predictor = Predictor(online, facts, slot, clock)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
 
@@ -160,11 +171,10 @@ def assemble(
 class Service:
     """Answers requests from one thread."""
 
-    def __init__(self, parts: ServingParts) -> None:
+    def __init__(self, parts: ServingParts, limits: BodyLimits = BODY_LIMITS) -> None:
         self.parts = parts
         self.counts = Counts()
-        self._ask = parts.use_case.ask
-        self._outcome = parts.use_case.outcome
+        self.bodies = Bodies(parts.use_case, limits)
 
     @property
     def waits_for_disk(self) -> bool:
@@ -255,10 +265,12 @@ class Service:
                 key = read_idempotency_key(value)
             elif name == b"traceparent":
                 trace = read_traceparent(value)
+            elif name == b"content-encoding":
+                check_content_encoding(value)
         if call.request_id is None:
             call.request_id = os.urandom(16).hex()
         check_content_type(content_type)
-        request = parse_predict(call.body, self._ask)
+        request = self.bodies.predict(call.body)
         noted: dict[str, object] | None = None
         if key is not None:
             asked = digest_of_body(call.body)
@@ -292,7 +304,7 @@ class Service:
         assert like.reply is not None
         if digest_of_body(call.body) != digest_of_body(like.body):
             why = "is used with two bodies at once: a new question needs a new key"
-            refusal = Refusal(422, "Content cannot be used", f"Idempotency-Key {why}.", fields=(("Idempotency-Key", why),))
+            refusal = Refusal(422, UNUSABLE, f"Idempotency-Key {why}.", fields=(("Idempotency-Key", why),))
             call.reply = self.refuse(PREDICT, refusal, call.request_id)
         else:
             repeated = like.reply.status == 200
@@ -307,7 +319,8 @@ class Service:
             call.request_id = os.urandom(16).hex()
         self.parts.tokens.require(found.get(b"authorization"), "feedback")
         check_content_type(found.get(b"content-type"))
-        outcomes = parse_items(call.body, lambda item: parse_feedback_item(item, self._outcome))
+        check_content_encoding(found.get(b"content-encoding", b""))
+        outcomes = self.bodies.feedback(call.body)
         taken = self.parts.desk.take(outcomes, call.request_id)
         call.event_ids = taken.new
         if taken.frame is not None:
@@ -350,7 +363,7 @@ class Service:
             "assignment": loaded.assignment,
             "assigned_at": iso(loaded.assigned_at),
             "known_at": iso(known_at) if known_at else None,
-            "known_age_s": round((self.parts.clock.now() - known_at).total_seconds(), 3) if known_at else None,
+            "known_age_s": None if follower.knowledge_age_s is None else round(follower.knowledge_age_s, 3),
             "features": [feature.name for feature in loaded.scorer.features],
             "swaps": follower.swaps,
             "degraded": self._degraded(),
@@ -372,24 +385,27 @@ class Service:
             why = NoChampion("No model is in place.", self._why_no_model())
         except LabError as error:
             why = error
-        dependencies = self._dependencies()
+        dependencies = {each.name: _told(each) for each in self.dependencies()}
         if why is None:
             return Reply(200, [_JSON], orjson.dumps({"status": "ready", "dependencies": dependencies, "degraded": self._degraded()}))
         reply = self.refuse("ready", why, None)
         reply.body = orjson.dumps(orjson.loads(reply.body) | {"dependencies": dependencies})
         return reply
 
-    def _dependencies(self) -> dict[str, dict[str, object]]:
-        """What the service leans on: `ok`, `down` or `none`, why, and how old its knowledge is."""
+    def dependencies(self) -> list[Dependency]:
+        """What the service leans on. `model`: ok or none; `log` and `bus`: ok or down; the others as `Follower.dependencies` says."""
         parts = self.parts
-        loaded, known_at = parts.slot.current, parts.follower.known_at
-        age_s = None if known_at is None else round((parts.clock.now() - known_at).total_seconds(), 3)
-        return {
-            "model": {"state": "ok" if loaded else "none", "version": loaded.version if loaded else None},
-            "log": _state(parts.log.trouble) | {"bytes": parts.log.total_bytes, "durability": parts.log.durability},
-            "ledger": _state(parts.follower.trouble) | {"known_age_s": age_s},
-            "bus": _state(parts.facts.trouble),
-        }
+        loaded, log, bus = parts.slot.current, parts.log, parts.facts
+        model = (
+            Dependency("model", "ok", facts={"version": loaded.version}) if loaded else Dependency("model", "none", self._why_no_model())
+        )
+        size: dict[str, int | float | str | None] = {"bytes": log.total_bytes, "durability": log.durability}
+        return [
+            model,
+            Dependency("log", "down" if log.trouble else "ok", log.trouble or "", size),
+            Dependency("bus", "down" if bus.trouble else "ok", bus.trouble or "", {"applied": bus.applied, "refused": bus.refused}),
+            *parts.follower.dependencies(),
+        ]
 
     def refuse(self, route: str, error: Exception, request_id: str | None) -> Reply:
         """Turn what went wrong into problem details; what is our fault is logged."""
@@ -418,5 +434,6 @@ class Service:
         return self.parts.follower.trouble or "train and promote a version: `lab train`, `lab promote`."
 
 
-def _state(trouble: str | None) -> dict[str, object]:
-    return {"state": "ok"} if trouble is None else {"state": "down", "why": trouble}
+def _told(dependency: Dependency) -> dict[str, object]:
+    why = {"why": dependency.detail} if dependency.detail else {}
+    return {"state": dependency.state, **why, **dependency.facts}
