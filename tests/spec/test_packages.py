@@ -135,6 +135,20 @@ def test_every_kind_of_harm_has_its_turn_and_does_harm(tmp_path: Path) -> None:
     assert seen == set(HARMS)
 
 
+@pytest.mark.parametrize("name", ["scorer.json", "manifest.json", "signature", ""])
+def test_a_link_is_not_followed_even_to_the_right_content(tmp_path: Path, name: str) -> None:
+    """Whoever can place a link chooses what is read, and may change it after it was checked."""
+    good = Package(*a_package(0.4))
+    put(tmp_path / "package", good)
+    assert files.read_package(tmp_path / "package") == good
+    place = tmp_path / "package" / name
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ScorerRefused, match="link"):
+        files.read_package(tmp_path / "package")
+
+
 def test_what_is_refused_says_what_was_found(tmp_path: Path) -> None:
     """The audit entry of a refusal names the digests of what lay there, so that it can be looked for elsewhere."""
     bad = signed(a_package(0.4)[0], STRANGER, MODEL)
