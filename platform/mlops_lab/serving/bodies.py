@@ -15,7 +15,7 @@ from mlops_lab.clock import iso
 from mlops_lab.features import Ask
 from mlops_lab.serving.contract import LIMITS, FieldWrong, Limits, Outcome, PredictRequest, Refusal, unusable
 from mlops_lab.serving.duplicates import counter, repeated_key, written_keys
-from mlops_lab.serving.fields import Moment, Name, closed
+from mlops_lab.serving.fields import Moment, Name, Whole, closed
 
 Purpose = Literal["live", "probe"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
@@ -31,7 +31,6 @@ _MUST = {
     "list_type": "must be a list",
     "string_type": "must be a text",
     "bool_type": "must be true or false",
-    "int_type": "must be a whole number, written without a fraction",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
 }
@@ -132,7 +131,8 @@ class _Form:
         elif " should " in said:
             why = f"must {said.partition(' should ')[2]}"
         else:
-            why = f"cannot be used: {said.removeprefix('Value error, ')}"
+            said = said.removeprefix("Value error, ")
+            why = said if said.startswith("must ") else f"cannot be used: {said}"
         return path or "body", why
 
 
@@ -145,7 +145,7 @@ class Bodies:
         item, what_happened = use_case.item, use_case.outcome
         if taken := {"items", "purpose"} & item.__annotations__.keys():
             raise ValueError(f"an item cannot have a field '{min(taken)}': the body around it has one")
-        (an_item,), (an_outcome,) = (TypeAdapter(each).json_schema()["examples"] for each in (item, what_happened))
+        (an_item,), (an_outcome,) = (_examples(each) for each in (item, what_happened))
         feedback = {"event_id": "e-1", "prediction_id": "6f1c2b7d9a80000", "outcome": an_outcome, "at": "2013-07-01T17:02:00Z"}
 
         @closed(an_item)
@@ -161,12 +161,7 @@ class Bodies:
         class FeedbackItem(TypedDict):
             event_id: Annotated[Name, Field(description="Unique per event; sending it again changes nothing.", examples=["e-1"])]
             prediction_id: Annotated[Name, Field(description="As it was answered.", examples=["6f1c2b7d9a80000"])]
-            revision: NotRequired[
-                Annotated[
-                    int,
-                    Field(ge=0, lt=2**31, description="Grows with each correction; the highest counts.", json_schema_extra={"default": 0}),
-                ]
-            ]
+            revision: NotRequired[Annotated[int, Whole(0, 2**31 - 1, "Grows with each correction; the highest counts.", default=0)]]
             outcome: what_happened  # type: ignore[valid-type]
             at: Annotated[Moment, Field(description="Event time.")]
 
@@ -252,6 +247,14 @@ def json_of(body: bytes, error: ValidationError | None = None) -> Any:
         why = "it is not in UTF-8"
     why = why[:_ECHOED]
     raise Refusal(400, "Not JSON", f"The body cannot be read as JSON: {why}. Send JSON in UTF-8.", fields=(("body", why),))
+
+
+def _examples(described: type[Any]) -> list[Any]:
+    schema = TypeAdapter(described).json_schema()
+    if "examples" not in schema:
+        raise ValueError(f"{described.__name__} is not under `fields.closed`, which gives it an example and refuses unknown fields")
+    examples: list[Any] = schema["examples"]
+    return examples
 
 
 def _outside_of(body: type[Any], limits: Limits) -> type[Any]:

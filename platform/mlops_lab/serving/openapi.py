@@ -202,7 +202,6 @@ def document(title: str, bodies: Bodies) -> dict[str, Any]:
 _ABOUT = """Every refusal is a problem (RFC 9457) that names what is wrong. Beyond what the schemas say:
 
 - A body is JSON in UTF-8 without a byte order mark, of at most {bytes} bytes, not compressed, and no object has a key twice.
-- A whole number is written without a fraction: `12`, not `12.0`.
 - A date-time exists: 2013-02-29 does not.
 - An unknown address is a 404, another method a 405 with `Allow`, both as problems.
 """
