@@ -17,18 +17,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typing_extensions import TypedDict
 
 from mlops_lab.clock import FixedClock, WallClock
-from mlops_lab.errors import NoChampion, RegistryUnreachable, ScorerRefused, StoreUnreachable
+from mlops_lab.errors import RegistryUnreachable, ScorerRefused, StoreUnreachable
 from mlops_lab.events import Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.features import Ask, Feature, Kind, Value
 from mlops_lab.features.view import FeatureRow
 from mlops_lab.flights.online_usecase import FlightsOnline
-from mlops_lab.registry.version import Assignment, ModelVersion, Role
+from mlops_lab.registry import ledger
+from mlops_lab.registry.ledger import Standing
+from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
 from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import FieldWrong
 from mlops_lab.serving.fields import Moment, closed, text
-from mlops_lab.serving.prediction_log import Durability
+from mlops_lab.serving.follower import Limits
+from mlops_lab.serving.prediction_log import Durability, Position, read_frames
 from mlops_lab.serving.service import ServingParts, assemble
 from mlops_lab.serving.tokens import Tokens
 
@@ -159,28 +162,33 @@ class Store:
 
 
 class Books:
-    """A ledger of champions; `down` makes it unreachable."""
+    """A ledger; `down` makes it unreachable, `asked` counts the looks."""
 
     def __init__(self) -> None:
         self.lines: list[Assignment] = []
         self.digests: dict[int, str] = {}
+        self.barred: set[int] = set()
+        self.pins: set[str] = set()
         self.down = False
+        self.asked = 0
 
-    def promote(self, version: int | None, digest: str = "") -> Assignment:
+    def promote(
+        self, version: int | None, digest: str = "", role: Role = Role.CHAMPION, weight: float = 1.0, recorded_at: datetime = NOON
+    ) -> Assignment:
         """Add a line and return it."""
         if version is not None and digest:
             self.digests[version] = digest
-        before = self.lines[-1] if self.lines else None
+        before = ledger.current(self.lines, role)
         line = Assignment(
             id=len(self.lines) + 1,
             model=MODEL,
-            role=Role.CHAMPION,
+            role=role,
             replaces=before.id if before else None,
             version=version,
             from_version=before.version if before else None,
-            weight=1.0,
+            weight=weight,
             at=NOON,
-            recorded_at=NOON,
+            recorded_at=recorded_at,
             by="a test",
             why="because",
             kind="promotion",
@@ -188,15 +196,14 @@ class Books:
         self.lines.append(line)
         return line
 
-    def champion(self) -> Assignment:
+    def standing(self) -> Standing:
+        self.asked += 1
         if self.down:
             raise RegistryUnreachable.at("the tests' ledger", "it is down")
-        if not self.lines:
-            raise NoChampion("Nothing was promoted.", "promote something.")
-        return self.lines[-1]
-
-    def version(self, number: int) -> ModelVersion:
-        return ModelVersion(MODEL, number, "run", self.digests[number], "d" * 64, NOON, NOON, "a test", "first")
+        lines = {line.role: line for line in self.lines}
+        named = {line.version for line in lines.values() if line.version is not None}
+        digests = {number: self.digests[number] for number in named}
+        return Standing(lines, digests, frozenset(self.barred), frozenset(self.pins))
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,8 @@ class Replica:
     bus: SqliteBus
     online: Counted
     directory: Path
+    clock: FixedClock
+    limits: Limits
 
     def follow(self) -> None:
         """One poll of the ledger, without the thread."""
@@ -217,19 +226,36 @@ class Replica:
     def again(self) -> "Replica":
         """The same replica after a restart: same disk, same world, nothing in memory."""
         self.parts.log.close()
-        return replace(self, parts=_parts(self.directory, online := Counted(), self.bus, self.books, self.store), online=online)
+        online = Counted()
+        return replace(self, parts=_parts(self.directory, online, self.bus, self.books, self.store, self.clock, self.limits), online=online)
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """What the replica had to tell the audit trail, in order."""
+        frames = read_frames(self.directory / "serving" / "log", Position.of(0))
+        return [dict(frame) for _, frame in frames if frame["kind"] == "incident"]
 
 
-def a_replica(directory: Path, probability: float | None = 0.3, every_s: float = 0.02, durability: Durability = "process") -> Replica:
+def a_replica(
+    directory: Path, probability: float | None = 0.3, every_s: float = 0.02, durability: Durability = "process", **limits: float
+) -> Replica:
     """A replica whose champion, version 1, answers this probability; None for no champion. Nothing is loaded yet."""
     store, books, online, bus = Store(), Books(), Counted(), SqliteBus(directory / "bus.db")
     if probability is not None:
         books.promote(1, store.put(a_package(probability)))
-    return Replica(_parts(directory, online, bus, books, store, every_s, durability), store, books, bus, online, directory)
+    clock, allowed = FixedClock(NOON), Limits(every_s=every_s, **limits)
+    parts = _parts(directory, online, bus, books, store, clock, allowed, durability)
+    return Replica(parts, store, books, bus, online, directory, clock, allowed)
 
 
 def _parts(
-    directory: Path, online: Counted, bus: SqliteBus, books: Books, store: Store, every_s: float = 0.02, durability: Durability = "process"
+    directory: Path,
+    online: Counted,
+    bus: SqliteBus,
+    books: Books,
+    store: Store,
+    clock: FixedClock,
+    limits: Limits,
+    durability: Durability = "process",
 ) -> ServingParts:
     tokens = directory / "feedback.token"
     if not tokens.exists():
@@ -243,10 +269,10 @@ def _parts(
         packages=store,
         keys=[KEY.public_key()],
         load=load,
-        clock=FixedClock(NOON),
+        clock=clock,
         tokens=Tokens(tokens),
         durability=durability,
-        every_s=every_s,
+        limits=limits,
     )
 
 

@@ -3,7 +3,8 @@
 LabError
 ├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData,
 │                      FeaturesWrong
-├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace
+├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
+│                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
 ├── ServiceError       BusUnreachable, RegistryUnreachable, StoreUnreachable, LogUnwritable, PortInUse, ServiceNotReady
 └── UsageError         SettingsWrong, HomeInUse, UnknownName
@@ -164,6 +165,14 @@ class LostTheRace(ModelError):
     @classmethod
     def to(cls, role: str, winner: str) -> Self:
         return cls(f"Somebody else was first: the {role} is now {winner}.", "read the ledger again and decide anew; nothing was changed.")
+
+
+class PinRefused(ModelError):
+    """A local pin is not what its signature says; it has no effect."""
+
+
+class NothingToPin(ModelError):
+    """There is no version to roll back to; nothing was written."""
 
 
 class EvidenceError(LabError):

@@ -33,9 +33,11 @@ class ServiceSettings(Section):
     )
     tokens: Path | None = Field(None, description="File with the tokens that may send feedback, one per line; unset takes the home's own.")
     log_limit_mib: int = Field(4096, ge=32, description="Size of a replica's prediction log at which it takes no more until shipped.")
+    log_keep_mib: int = Field(1024, ge=0, description="MiB of a prediction log that stay when shipped; half of the limit at most.")
     idempotency_s: float = Field(600, ge=0, description="Seconds for which an Idempotency-Key is remembered.")
     idempotency_log_mib: int = Field(64, ge=1, description="MiB of the prediction log behind an answer, after which its key is forgotten.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest body of a request.")
+    max_items: int = Field(1000, ge=1, le=10_000, description="Most items of a request.")
     max_head_bytes: int = Field(16 * 1024, ge=1024, le=65536, description="Largest request line and headers together.")
     max_headers: int = Field(64, ge=8, description="Most headers of a request.")
     max_connections: int = Field(1024, ge=1, description="Most connections at once; one more gets 429.")
@@ -51,6 +53,12 @@ class ServiceSettings(Section):
     )
     store_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which a package store that hangs is taken for down.")
     follow_s: float = Field(0.5, gt=0, le=60, description="Seconds between two looks at the ledger.")
+    canary_lease_s: float = Field(
+        3600, gt=0, description="Seconds after which a canary is dealt nothing any more unless the ledger names it anew."
+    )
+    known_max_age_s: float = Field(
+        7 * 86400, gt=0, description="Age in seconds up to which a replica starts from its cache while the ledger is down."
+    )
 
 
 class ConsoleSettings(Section):

@@ -8,6 +8,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -19,7 +20,7 @@ from mlops_lab.clock import FixedClock
 from mlops_lab.errors import ApprovalRefused, LostTheRace, NoChampion, PromotionRefused, UnknownVersion, VersionTaken
 from mlops_lab.events import Message
 from mlops_lab.events.on_sql import SqlOutbox, writing
-from mlops_lab.registry import Assignment, ModelVersion, Role, State
+from mlops_lab.registry import Assignment, ModelVersion, Role, Standing, State
 from mlops_lab.registry.on_sql import SqlLedger
 
 AT = datetime(2013, 4, 8, tzinfo=UTC)
@@ -54,6 +55,10 @@ try:
         ledger.rollback(at, me, "worse", leaving=champion.version)
     elif what == "decide":
         ledger.record_decision("2013-W14", {"outcome": "retrain", "because": me}, at, me)
+    elif what == "pin":
+        body = {"id": "pin-a"}
+        if ledger.take_in_pin("pin-a", number, barring=[2], superseded=[], at=at, by=me, why="-", body=body) is None:
+            sys.exit(print("lost: it is in", flush=True))
     elif what == "write":
         for each in range(1000):
             note = Message("Noted", at, "x", {"each": each})
@@ -262,6 +267,64 @@ def test_a_champion_has_all_requests_and_a_share_is_a_share(ledger: SqlLedger) -
         ledger.assign(Role.CHAMPION, 1, replacing=None, kind="coup", by="p", why="-", at=AT)
 
 
+def try_out(ledger: SqlLedger, role: Role, number: int, weight: float = 0.1, kind: str = "promotion") -> Assignment:
+    now = ledger.current(role)
+    return ledger.assign(role, number, replacing=now.id if now else None, kind=kind, by="operator", why="to compare", at=AT, weight=weight)
+
+
+@pytest.mark.parametrize("role", [Role.CANARY, Role.SHADOW])
+@pytest.mark.parametrize("kind", ["promotion", "override"])
+def test_neither_the_champion_nor_a_barred_version_is_tried(ledger: SqlLedger, role: Role, kind: str) -> None:
+    approved(ledger, 1, 2)
+    promote(ledger, 1)
+    ledger.bar(2, "leaks the label", AT, "ann")
+
+    with pytest.raises(PromotionRefused, match="would be compared with itself"):
+        try_out(ledger, role, 1, kind=kind)
+    with pytest.raises(PromotionRefused, match="barred"):
+        try_out(ledger, role, 2, kind=kind)
+    assert ledger.current(role) is None
+
+
+def roles(ledger: SqlLedger) -> dict[Role, int | None]:
+    return {role: line.version for role, line in ledger.standing().lines.items()}
+
+
+def test_what_is_promoted_rolled_back_or_barred_is_not_on_trial_any_more(ledger: SqlLedger) -> None:
+    approved(ledger, 1, 2, 3, 4)
+    promote(ledger, 1)
+    try_out(ledger, Role.CANARY, 2)
+    try_out(ledger, Role.SHADOW, 3)
+
+    promote(ledger, 2)
+    assert roles(ledger) == {Role.CHAMPION: 2, Role.CANARY: None, Role.SHADOW: 3}
+    ledger.bar(3, "a complaint", AT, "ann")
+    assert roles(ledger) == {Role.CHAMPION: 2, Role.CANARY: None, Role.SHADOW: None}
+    try_out(ledger, Role.CANARY, 4)
+    try_out(ledger, Role.SHADOW, 1)
+    ledger.rollback(AT, "watch", "worse")
+    assert roles(ledger) == {Role.CHAMPION: 1, Role.CANARY: 4, Role.SHADOW: None}
+    assert (ledger.unaccounted(), ledger._trail.verify()) == ([], None)
+
+
+def test_what_a_replica_has_to_know_is_read_at_one_moment_and_only_when_it_changed(
+    ledger: SqlLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ledger.standing() == Standing({}, {})
+    approved(ledger, 1, 2)
+    promote(ledger, 1)
+    canary = try_out(ledger, Role.CANARY, 2)
+    standing = ledger.standing()
+
+    assert standing == Standing({Role.CHAMPION: ledger.champion(), Role.CANARY: canary}, {1: f"{1:064x}", 2: f"{2:064x}"})
+    monkeypatch.setattr(ledger, "_standing", lambda connection: pytest.fail("nothing changed"))
+    assert ledger.standing() is standing
+    monkeypatch.undo()
+    a_ledger(tmp_path).bar(2, "a complaint", AT, "ann")  # another process
+    assert ledger.standing().barred == {2}
+    assert ledger.standing().lines[Role.CANARY].version is None
+
+
 # -- rollback, bar, override ---------------------------------------------------------------------------------------------
 
 
@@ -319,6 +382,49 @@ def test_an_override_passes_every_rule_and_is_told(ledger: SqlLedger, tmp_path: 
 
     assert (ledger.champion(), ledger.state(1)) == (forced, State.BARRED)
     assert events(ledger, tmp_path)[-1].type == "OverrideForced"
+
+
+def take_in(ledger: SqlLedger, pin: str = "pin-a", version: int = 1, **how: Any) -> Assignment | None:
+    fields: dict[str, Any] = {"barring": [2], "superseded": [], "at": AT, "by": "operator", "why": "all was down", "body": {"id": pin}}
+    return ledger.take_in_pin(pin, version, **fields | how)
+
+
+def test_a_pin_is_taken_in_once_as_an_override_and_what_it_left_is_barred(ledger: SqlLedger, tmp_path: Path) -> None:
+    approved(ledger, 1, 2, 3)
+    promote(ledger, 1)
+    promote(ledger, 2)
+    try_out(ledger, Role.CANARY, 3)
+    before = len(ledger._trail.entries())
+
+    taken = take_in(ledger, barring=[2, 3, 77], superseded=["pin-0"])
+
+    assert taken is not None
+    assert (taken, taken.version, taken.kind, taken.by, taken.why) == (ledger.champion(), 1, "override", "operator", "all was down")
+    assert (ledger.state(2), ledger.state(3)) == (State.BARRED, State.BARRED)
+    assert ledger.standing().pins == {"pin-a", "pin-0"}
+    assert ledger.standing().lines[Role.CANARY].version is None
+    for pin in ("pin-a", "pin-0"):  # of another replica, or left by a process that was killed before it removed it
+        assert take_in(a_ledger(tmp_path), pin) is None
+    assert [each.action for each in ledger._trail.entries()[before:]] == ["OverrideForced"]
+    assert ledger.champion() == taken
+    assert (ledger.unaccounted(), ledger._trail.verify()) == ([], None)
+
+
+def test_a_pin_to_a_version_that_the_ledger_does_not_know_changes_nothing(ledger: SqlLedger) -> None:
+    approved(ledger, 1)
+    promote(ledger, 1)
+    with pytest.raises(UnknownVersion):
+        take_in(ledger, version=9)
+    assert (ledger.champion().version, ledger.standing().pins) == (1, frozenset())
+
+
+def test_of_processes_that_take_in_one_pin_one_does(ledger: SqlLedger, tmp_path: Path) -> None:
+    approved(ledger, 1, 2)
+    promote(ledger, 1)
+    promote(ledger, 2)
+
+    assert sorted(race(tmp_path, "pin", [1, 1, 1])) == ["lost: it is in", "lost: it is in", "won"]
+    assert [line.version for line in ledger.assignments()] == [1, 2, 1]
 
 
 # -- facts ---------------------------------------------------------------------------------------------------------------

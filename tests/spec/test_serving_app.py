@@ -273,7 +273,8 @@ def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
             'lab_serving_probability_bucket{le="0.35",variant="champion",version="1"} 4.0',
             'lab_serving_features_unknown_total{source="counts"} 1.0',
             "lab_serving_model_version 1.0",
-            'lab_serving_trouble{part="bus"} 0.0',
+            'lab_serving_dependency{name="bus",state="ok"} 1.0',
+            'lab_serving_ledger_calls_total{ended="failed"} 0.0',
         ):
             assert line in page
 

@@ -7,8 +7,8 @@ import pytest
 
 from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import (
-    LIMITS,
-    Limits,
+    BODY_LIMITS,
+    BodyLimits,
     Refusal,
     check_content_encoding,
     check_content_type,
@@ -93,7 +93,7 @@ def test_what_is_not_json_is_a_bad_request(body: bytes, why: str) -> None:
         ({"items": []}, "items"),
         ({"items": {}}, "items"),
         ({"items": None}, "items"),
-        ({"items": [an_item()] * (LIMITS.max_items + 1)}, "items"),
+        ({"items": [an_item()] * (BODY_LIMITS.max_items + 1)}, "items"),
         ({"items": [an_item()], "extra": 1}, "extra"),
         ({"items": [an_item()], "purpose": "fun"}, "purpose"),
         ({"items": [an_item()], "purpose": ["live"]}, "purpose"),
@@ -167,16 +167,16 @@ def test_a_compressed_body_is_refused() -> None:
 
 
 def test_a_body_has_a_limit() -> None:
-    check_length(LIMITS.max_body_bytes)
+    check_length(BODY_LIMITS.max_body_bytes)
     with pytest.raises(Refusal) as caught:
-        check_length(LIMITS.max_body_bytes + 1)
+        check_length(BODY_LIMITS.max_body_bytes + 1)
     assert caught.value.status == 413
     with pytest.raises(Refusal, match="10 bytes"):
-        check_length(11, Limits(max_body_bytes=10))
+        check_length(11, BodyLimits(max_body_bytes=10))
 
 
 def test_how_many_items_there_may_be_is_a_limit_that_can_be_set() -> None:
-    bodies = Bodies(Queues(), Limits(max_items=2))
+    bodies = Bodies(Queues(), BodyLimits(max_items=2))
     assert len(bodies.predict(json.dumps({"items": [an_item()] * 2}).encode()).asks) == 2
     with pytest.raises(Refusal, match="at most 2 items"):
         bodies.predict(json.dumps({"items": [an_item()] * 3}).encode())

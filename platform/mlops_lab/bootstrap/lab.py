@@ -42,6 +42,8 @@ class Lab:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or WallClock()
+        self.patience_s = 10.0
+        """How long the ledger is waited for while somebody else writes; set before its first use."""
 
     @classmethod
     def of_environment(cls) -> "Lab":
@@ -79,7 +81,7 @@ class Lab:
         from mlops_lab.audit.on_sql import open_engine
 
         self.home.mkdir(parents=True, exist_ok=True)
-        return open_engine(f"sqlite:///{(self.home / 'lab.db').resolve()}")
+        return open_engine(f"sqlite:///{(self.home / 'lab.db').resolve()}", self.patience_s)
 
     @cached_property
     def outbox(self) -> "Outbox":

@@ -1,49 +1,24 @@
 """The serving process: `python -m mlops_lab.bootstrap.serve`. It imports neither MLflow nor scikit-learn nor pandas."""
 
 import sys
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mlops_lab.bootstrap.followed import LedgerOfHome
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.clock import WallClock
 from mlops_lab.errors import LabError
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.logs import log_to_stderr
-from mlops_lab.registry.version import Assignment, ModelVersion
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore, InTime
+from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_fastapi import create_app, run
 from mlops_lab.serving.on_uvicorn import ConnectionLimits
 from mlops_lab.serving.service import assemble
 from mlops_lab.serving.tokens import Tokens
 from mlops_lab.settings import Settings, load_settings
-
-if TYPE_CHECKING:
-    from mlops_lab.registry.on_sql import SqlHistory
-
-
-class _LateLedger:
-    """The ledger, opened by the thread that follows it: the first answer need not wait for the database library."""
-
-    def __init__(self, home: Path, model: str) -> None:
-        self._home, self._model = home, model
-
-    @cached_property
-    def _ledger(self) -> "SqlHistory":
-        from mlops_lab.audit.on_sql import open_engine
-        from mlops_lab.registry.on_sql import SqlHistory
-
-        return SqlHistory(open_engine(f"sqlite:///{(self._home / 'lab.db').resolve()}"), self._model)
-
-    def champion(self) -> Assignment:
-        return self._ledger.champion()
-
-    def version(self, number: int) -> ModelVersion:
-        return self._ledger.version(number)
 
 
 def main() -> int:
@@ -68,7 +43,7 @@ def serve(settings: Settings) -> None:
         use_case,
         online=online,
         bus=SqliteBus(home / "bus.db"),
-        ledger=_LateLedger(home, use_case.model),
+        ledger=LedgerOfHome(home, use_case.model),
         packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
         keys=keys,
         load=Scorer.from_bytes_gently,
@@ -77,7 +52,7 @@ def serve(settings: Settings) -> None:
         durability=service.durability,
         log_limit_bytes=service.log_limit_mib * 2**20,
         window=Window(service.idempotency_s, service.idempotency_log_mib * 2**20),
-        every_s=service.follow_s,
+        limits=Limits(every_s=service.follow_s, canary_lease_s=service.canary_lease_s, known_max_age_s=service.known_max_age_s),
     )
     limits = ConnectionLimits(
         body_bytes=service.max_body_bytes,
@@ -90,7 +65,7 @@ def serve(settings: Settings) -> None:
         waiting=service.max_waiting,
         drain_s=service.drain_s,
     )
-    run(create_app(parts, "Will this flight arrive late?", limits), service.host, service.port)
+    run(create_app(parts, "Will this flight arrive late?", limits, service.max_items), service.host, service.port)
 
 
 if __name__ == "__main__":

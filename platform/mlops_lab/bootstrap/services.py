@@ -3,6 +3,7 @@
 import sys
 
 from mlops_lab.embedded.service import Service
+from mlops_lab.errors import SettingsWrong
 from mlops_lab.settings import Settings
 
 QUIET = {
@@ -17,9 +18,42 @@ QUIET = {
 INFERENCE, WATCHER, TRAINER, MLFLOW, PREFECT = "inference", "watcher", "trainer", "mlflow", "prefect"
 
 
-def service_specs(settings: Settings) -> list[Service]:
-    """All services, in the order in which they are worth starting."""
-    home, consoles, service = settings.home.resolve(), settings.consoles, settings.service
+def is_replica(name: str) -> bool:
+    """Whether a service of that name answers predictions."""
+    return name == INFERENCE or name.startswith(f"{INFERENCE}-")
+
+
+def _replicas(settings: Settings, replicas: int) -> list[Service]:
+    """The inference services: the first as the settings say, the others on the ports behind it, each with a log and a cache of its own.
+
+    Raises:
+        SettingsWrong: There are not enough ports, or the first one's name is one that another would have.
+    """
+    service = settings.service
+    if service.port + replicas - 1 > 65535:
+        raise SettingsWrong(f"{replicas} replicas from port {service.port} on need ports above 65535.", "set a lower LAB_SERVICE__PORT.")
+    if replicas > 1 and service.replica != "replica-1":
+        raise SettingsWrong(f"The first of {replicas} replicas is called '{service.replica}'.", "unset LAB_SERVICE__REPLICA, or start one.")
+    found = []
+    for number in range(1, replicas + 1):
+        address = f"{service.host}:{service.port + number - 1}"
+        own = {"LAB_SERVICE__REPLICA": f"replica-{number}", "LAB_SERVICE__PORT": str(service.port + number - 1)} if number > 1 else {}
+        found.append(
+            Service(
+                name=INFERENCE if number == 1 else f"{INFERENCE}-{number}",
+                argv=(sys.executable, "-m", "mlops_lab.bootstrap.serve"),
+                address=address,
+                ready=f"http://{address}/healthz",
+                env=QUIET | own,
+                setting="LAB_SERVICE__PORT",
+            )
+        )
+    return found
+
+
+def service_specs(settings: Settings, replicas: int = 1) -> list[Service]:
+    """All services, in the order in which they are worth starting. Raises SettingsWrong."""
+    home, consoles = settings.home.resolve(), settings.consoles
     prefect_at, mlflow_at = f"127.0.0.1:{consoles.prefect_port}", f"127.0.0.1:{consoles.mlflow_port}"
     prefect_env = {
         "PREFECT_HOME": str(home / "prefect"),
@@ -48,14 +82,7 @@ def service_specs(settings: Settings) -> list[Service]:
             )
             for name in (WATCHER, TRAINER)
         ),
-        Service(
-            name=INFERENCE,
-            argv=(sys.executable, "-m", "mlops_lab.bootstrap.serve"),
-            address=f"{service.host}:{service.port}",
-            ready=f"http://{service.host}:{service.port}/healthz",
-            env=QUIET,
-            setting="LAB_SERVICE__PORT",
-        ),
+        *_replicas(settings, replicas),
         Service(
             name=MLFLOW,
             argv=(

@@ -37,6 +37,7 @@ LOOP: dict[str, dict[str, Entry]] = {
         "train": Entry("train", "Turn accepted data into one registered challenger."),
         "judge": Entry("judge", "Compare challenger and champion on the same rows."),
         "promote": Entry("promote", "Approve a judged challenger and let it take the traffic."),
+        "shadow": Entry("shadow", "Let a version score beside the champion, unseen by callers."),
         "replay": Entry("replay", "Let time go by: flights ask, outcomes arrive hours later."),
         "watch": Entry("watch", "Close a week: quality, drift, skill, and one decision."),
         "policy": Entry("policy", "Show when it retrains, with its false alarms and misses."),
@@ -46,6 +47,7 @@ LOOP: dict[str, dict[str, Entry]] = {
     "What happened, and can it be trusted": {
         "history": Entry("history", "Tell what was decided, and what served at which time."),
         "gates": Entry("gates", "Read the verdicts of the data gates, with examples."),
+        "log": Entry("log", "Find predictions in the log and its tables, each exactly once."),
         "audit": Entry("audit", "Verify the audit trail, entry by entry."),
         "doctor": Entry("doctor", "Find what usually goes wrong on a machine, and the way out."),
     },

@@ -38,11 +38,12 @@ def shown(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M}Z"
 
 
-def open_lab(*, found_home: bool = False) -> "Lab":
+def open_lab(*, found_home: bool = False, without_ledger: bool = False) -> "Lab":
     """The ports of the home that the settings name.
 
     Args:
         found_home: Make the home where there is none; commands that only read say what to do instead.
+        without_ledger: Go on also where the ledger's database is gone.
 
     Raises:
         EvidenceMissing: There is nothing in the home yet.
@@ -57,7 +58,7 @@ def open_lab(*, found_home: bool = False) -> "Lab":
     lab = Lab(load_settings())
     if found_home:
         found(lab)
-    elif not (lab.home / "lab.db").is_file():
+    elif not without_ledger and not (lab.home / "lab.db").is_file():
         raise EvidenceMissing(
             f"Nothing has happened in {lab.home} yet.",
             "run `lab demo` for the whole loop, or begin it with `lab ingest 2013-01`; LAB_HOME names another home.",

@@ -6,9 +6,11 @@ import click
 
 from mlops_lab.cli.opened import identity, open_lab, present, runs, shown
 from mlops_lab.cli.output import Output
-from mlops_lab.errors import ApprovalRefused, UsageError
+from mlops_lab.errors import ApprovalRefused, LabError, UsageError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mlops_lab.bootstrap import Lab
 
 
@@ -28,6 +30,7 @@ def command(output: Output, version: int, name: str | None, why: str | None, ove
     and no request fails.
     """
     lab = open_lab()
+    took_in(output, lab)
     lab.ledger.version(version)
     at = present(lab)
     from mlops_lab.pipelines.promote import promote
@@ -53,13 +56,31 @@ def command(output: Output, version: int, name: str | None, why: str | None, ove
     output.result({"version": version, "changed": True, "assignment": given})
 
 
+def took_in(output: Output, lab: "Lab", at: "datetime | None" = None) -> None:
+    """Bring local pins into the ledger before anything is decided by it."""
+    from mlops_lab.pipelines.pins import take_in_pins
+
+    for taken in take_in_pins(lab, at):
+        output.say(f"A local pin was taken in: version {taken.version} has the traffic by an override of '{taken.by}': {taken.why}")
+
+
 def followed(output: Output, lab: "Lab") -> None:
     """See to it that MLflow's alias follows the ledger, and say who follows by itself."""
-    from mlops_lab.bootstrap.services import INFERENCE, TRAINER
+    from mlops_lab.bootstrap.services import TRAINER
     from mlops_lab.pipelines.promote import project_alias
 
     if not runs(lab, TRAINER):
-        project_alias(lab)
+        try:
+            project_alias(lab)
+        except LabError as error:  # what serves is decided and recorded; the alias is for people, and is repaired later
+            output.say(f"MLflow's alias could not be brought in line: {error.what}")
+    served(output, lab)
+
+
+def served(output: Output, lab: "Lab") -> None:
+    """Say who follows the ledger by itself."""
+    from mlops_lab.bootstrap.services import INFERENCE
+
     if runs(lab, INFERENCE):
         output.say("The service follows the ledger within two seconds.")
     else:

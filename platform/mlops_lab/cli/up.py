@@ -3,26 +3,42 @@
 import click
 
 from mlops_lab.cli.output import Output
+from mlops_lab.cli.promote import took_in
 from mlops_lab.cli.status import show
 from mlops_lab.cli.supervised import supervised
+from mlops_lab.errors import LabError
 
 
 @click.command
+@click.option(
+    "--replicas", metavar="N", type=click.IntRange(1, 16), help="Inference services beside each other, on ports from the first on."
+)
 @click.pass_obj
-def command(output: Output) -> None:
+def command(output: Output, replicas: int | None) -> None:
     """Start the services of the embedded platform and wait until they answer.
 
     What already runs is left alone, so it does no harm to say it twice. The services keep running when this command ends:
-    `lab down` stops them.
+    `lab down` stops them. With --replicas there are exactly so many inference services, each with its own log and cache; without it
+    one, and those beside it that run already.
     """
     from mlops_lab.bootstrap import Lab
     from mlops_lab.bootstrap.founding import found
+    from mlops_lab.bootstrap.services import is_replica
     from mlops_lab.registry.version import Role
     from mlops_lab.settings import load_settings
 
     lab = Lab(load_settings())
     found(lab)
-    supervisor, services = supervised()
+    try:
+        took_in(output, lab)
+    except LabError as error:
+        output.say(f"A local pin could not be taken into the ledger, and stays in force: {error.what}")
+    supervisor, services = supervised(replicas or 1)
+    if replicas is not None:
+        wanted = {service.name for service in services}
+        for status in supervisor.status():
+            if is_replica(status.name) and status.name not in wanted and supervisor.stop(status.name):
+                output.say(f"{status.name}: stopped")
     show(output, supervisor.up(services, output.say))
     if lab.ledger.current(Role.CHAMPION) is None:
         output.say("")

@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ _prepared: "weakref.WeakKeyDictionary[Engine, set[str]]" = weakref.WeakKeyDictio
 _preparing = threading.Lock()
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, patience_s: float = BUSY_TIMEOUT_S) -> Engine:
     """Describe a database; nothing is opened before the first use.
 
-    SQLite gets a write-ahead log, 10 s of patience with other writers, foreign keys, and every commit is on disk when it
+    SQLite gets a write-ahead log, so many seconds of patience with other writers, foreign keys, and every commit is on disk when it
     returns: the second place of the audit may never know more than the database after a power cut.
 
     Raises:
@@ -64,8 +65,8 @@ def open_engine(url: str) -> Engine:
     except (ImportError, NoSuchModuleError, ValueError) as error:
         raise SettingsWrong(f"The address of the database is no use: {error}.", "write it like sqlite:////path/lab.db.") from error
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "do_connect", _make_folder)
-        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "do_connect", partial(_make_folder, patience_s))
+        event.listen(engine, "connect", partial(_set_up_sqlite, patience_s))
         event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -85,7 +86,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction of the only writer: the lock comes first, so what is read inside stays true until the commit.
 
     Raises:
-        RegistryUnreachable: The database does not answer, or another writer kept it for 10 s. Nothing was written.
+        RegistryUnreachable: The database does not answer, or another writer kept it longer than our patience. Nothing was written.
     """
     _create_tables(engine)
     with _locked(engine) as connection:
@@ -162,25 +163,25 @@ def _translated(engine: Engine) -> Iterator[None]:
         raise RegistryUnreachable.at(engine.url.render_as_string(), str(error.orig)) from error
 
 
-def _make_folder(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+def _make_folder(patience_s: float, dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
     if arguments and arguments[0] not in ("", ":memory:"):
         try:
             Path(arguments[0]).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RegistryUnreachable.at(str(arguments[0]), str(error)) from error
-    options["timeout"] = BUSY_TIMEOUT_S
+    options["timeout"] = patience_s
 
 
-def _set_up_sqlite(connection: Any, record: Any) -> None:
+def _set_up_sqlite(patience_s: float, connection: Any, record: Any) -> None:
     connection.isolation_level = None  # the driver's own BEGIN would come too late and without the lock
-    _switch_to_wal(connection)
+    _switch_to_wal(connection, patience_s)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
-def _switch_to_wal(connection: Any) -> None:
+def _switch_to_wal(connection: Any, patience_s: float) -> None:
     # The switch of a new file needs it alone and does not wait for others as statements do, so we wait here.
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")

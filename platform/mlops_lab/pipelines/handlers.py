@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mlops_lab.bootstrap import Lab
@@ -13,6 +14,7 @@ from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
 from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
+from mlops_lab.pipelines.pins import take_in_pins
 from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.watch import watch
@@ -145,7 +147,9 @@ def import_ahead(lab: Lab) -> None:
 
 
 def ship_and_prepare(lab: Lab) -> None:
-    """While nothing is asked for: move the logs into the tables, and import what the next watch needs."""
+    """While nothing is asked for: take in local pins, move the logs into the tables, and import what the next watch needs."""
+    with suppress(LabError):  # said already; the logs do not wait for it
+        take_in_pins(lab)
     ship(lab)
     lab.drift.prepare()
 

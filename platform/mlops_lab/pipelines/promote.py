@@ -44,9 +44,9 @@ def _require_judged_against(champion: int | None, version: int, judgement: Mappi
     )
 
 
-def roll_back(version: int, at: datetime, why: str, lab: Lab, *, by: str = PLATFORM) -> Assignment:
+def roll_back(version: int, at: datetime, why: str, lab: Lab, *, by: str = PLATFORM, to: int | None = None) -> Assignment:
     """Take the traffic away from a version and bar it. Raises LostTheRace if it does not have it any more."""
-    return lab.ledger.rollback(at, by, why, leaving=version)
+    return lab.ledger.rollback(at, by, why, leaving=version, to=to)
 
 
 def project_alias(lab: Lab) -> int | None:

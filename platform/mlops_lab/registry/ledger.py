@@ -1,6 +1,6 @@
 """The rules of the ledger, as pure functions: which version has which role, what served when, what state a version is in."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,9 +13,10 @@ JUDGEMENT, APPROVAL, REFUSAL, BAR = "judgement", "approval", "refusal", "bar"
 OF_VERSIONS = frozenset({JUDGEMENT, APPROVAL, REFUSAL, BAR})
 """Kinds of facts that speak of a version, whose number is their subject. Each has its own method of the ledger."""
 
-DECISION, SNAPSHOT = "decision", "snapshot"
-ONCE_ONLY = frozenset({DECISION, SNAPSHOT, "order"})
-"""Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once."""
+DECISION, SNAPSHOT, PIN, INCIDENT = "decision", "snapshot", "pin", "incident"
+ONCE_ONLY = frozenset({DECISION, SNAPSHOT, PIN, INCIDENT, "order"})
+"""Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once, a pin taken in and an
+incident told once."""
 
 PROMOTION, ROLLBACK, OVERRIDE = "promotion", "rollback", "override"
 _EVENTS = {PROMOTION: "ModelPromoted", ROLLBACK: "ModelRolledBack", OVERRIDE: "OverrideForced"}
@@ -48,6 +49,27 @@ class Fact:
     why: str
     body: Mapping[str, Any]
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """All that a replica has to know of a ledger, of one moment.
+
+    Attributes:
+        lines: The newest assignment of each role that ever was assigned; its `version` is None after the role was taken away.
+        digests: Digest of the scorer of each version that is named in `lines`.
+        barred: Versions that never come back by themselves.
+        pins: Ids of the local pins that were taken in.
+    """
+
+    lines: Mapping[Role, Assignment]
+    digests: Mapping[int, str]
+    barred: frozenset[int] = frozenset()
+    pins: frozenset[str] = frozenset()
+
+
+TRIALS = (Role.CANARY, Role.SHADOW)
+"""Roles in which a version is tried beside the champion."""
 
 
 def current(assignments: Iterable[Assignment], role: Role) -> Assignment | None:
@@ -108,16 +130,22 @@ def barred(facts: Iterable[Fact]) -> frozenset[int]:
     return frozenset(int(fact.subject) for fact in facts if fact.kind == BAR)
 
 
-def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterable[Fact]) -> int:
-    """The version to go back to: the last champion before the present one that is neither it nor barred.
+def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterable[Fact], to: int | None = None) -> int:
+    """The version to go back to: the last champion before the present one that is neither it nor barred; or the one chosen.
 
     Raises:
         NoChampion: There is none to leave.
-        PromotionRefused: There is none to go back to.
+        PromotionRefused: There is none to go back to, or the one chosen is the present one, is barred, or never was champion.
     """
     leaving = champion_of(model, assignments).version
     out = barred(facts) | {leaving}
     earlier = [each for each in assignments if each.role == Role.CHAMPION and each.version is not None and each.version not in out]
+    if to is not None:
+        if all(each.version != to for each in earlier):
+            why = "it is barred" if to in out - {leaving} else "it has it already" if to == leaving else "it never was champion"
+            known = ", ".join(sorted({str(each.version) for each in earlier})) or "none"
+            raise PromotionRefused.because(model, to, why, f"choose one of those that a rollback can go to: {known}.")
+        return to
     if not earlier:
         raise PromotionRefused(
             f"{model} has no earlier champion to go back to from version {leaving}.",
@@ -126,6 +154,12 @@ def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterab
     target = max(earlier, key=lambda each: each.id).version
     assert target is not None  # filtered above
     return target
+
+
+def ended_trials(assignments: Sequence[Assignment], versions: Collection[int | None]) -> list[Assignment]:
+    """The lines of canary and shadow that name one of these versions: what took the traffic, or may not have it, is not on trial."""
+    found = [current(assignments, role) for role in TRIALS]
+    return [line for line in found if line is not None and line.version is not None and line.version in versions]
 
 
 def require_unchanged(assignments: Iterable[Assignment], role: Role, replacing: int | None) -> Assignment | None:
@@ -162,7 +196,8 @@ def require_assignable(
         assignments: All so far.
         role: What it is to be.
         number: The version, None to take the role away.
-        kind: `promotion` wants an approval, `rollback` a version that was champion before, `override` passes even a bar.
+        kind: `promotion` wants an approval, `rollback` a version that was champion before, `override` passes even a bar. None of them
+            makes a barred version or the champion a canary or shadow.
         weight: Share of requests, 0 to 1.
         facts: All facts of the kinds in `OF_VERSIONS`.
         proposers: Who registered or ordered the version, as `identity_key`: their approval does not count.
@@ -174,6 +209,8 @@ def require_assignable(
     event_of(role, kind)
     if not 0 <= weight <= 1 or (role == Role.CHAMPION and weight != 1):
         raise ValueError(f"weight {weight} is not a share for a {role}: 1 for a champion, else 0 to 1")
+    if role in TRIALS and number is not None:
+        _require_triable(model, assignments, role, number, facts)
     if kind == OVERRIDE:
         return
     if number is None:
@@ -194,6 +231,18 @@ def require_assignable(
             raise PromotionRefused.because(model, number, f"'{verdict.by}' refused it: {verdict.why}", "train another one.")
         if identity_key(verdict.by) in proposers:
             raise PromotionRefused.because(model, number, f"'{verdict.by}' ordered it and approved it", "have somebody else approve it.")
+
+
+def _require_triable(model: str, assignments: Sequence[Assignment], role: Role, number: int, facts: Sequence[Fact]) -> None:
+    """An override passes a bar for the champion's place only: to try a version that may not win has no use."""
+    if number in barred(facts):
+        raise PromotionRefused(f"{model} version {number} may not be {role}: it is barred.", "choose another version, or train one.")
+    champion = current(assignments, Role.CHAMPION)
+    if champion is not None and champion.version == number:
+        raise PromotionRefused(
+            f"{model} version {number} may not be {role}: it is the champion, and would be compared with itself.",
+            "choose another version: `lab history` lists them, `lab train` makes one.",
+        )
 
 
 def state_of(number: int, assignments: Iterable[Assignment], facts: Iterable[Fact]) -> State:

@@ -14,7 +14,22 @@ from mlops_lab.events import CONTROL, Message
 from mlops_lab.events.on_sql import METADATA, OUTBOX, reading
 from mlops_lab.registry import ledger
 from mlops_lab.registry.history import History
-from mlops_lab.registry.ledger import APPROVAL, BAR, DECISION, JUDGEMENT, OF_VERSIONS, ONCE_ONLY, REFUSAL, ROLLBACK, SNAPSHOT, Fact
+from mlops_lab.registry.ledger import (
+    APPROVAL,
+    BAR,
+    DECISION,
+    JUDGEMENT,
+    OF_VERSIONS,
+    ONCE_ONLY,
+    OVERRIDE,
+    PIN,
+    PROMOTION,
+    REFUSAL,
+    ROLLBACK,
+    SNAPSHOT,
+    Fact,
+    Standing,
+)
 from mlops_lab.registry.rows import assignment_from, compare, fact_from, to_row, version_from
 from mlops_lab.registry.version import Assignment, ModelVersion, Role
 
@@ -82,10 +97,15 @@ class SqlHistory(History):
     def __init__(self, engine: Engine, model: str) -> None:
         self._engine = engine
         self._model = model
+        self._stood: tuple[tuple[Any, ...], Standing] | None = None
 
     @property
     def model(self) -> str:
         return self._model
+
+    def close(self) -> None:
+        """Let go of the database; the next call opens it again."""
+        self._engine.dispose()
 
     def versions(self) -> Sequence[ModelVersion]:
         with reading(self._engine) as connection:
@@ -98,6 +118,29 @@ class SqlHistory(History):
     def facts(self, kind: str | None = None, subject: str | None = None) -> Sequence[Fact]:
         with reading(self._engine) as connection:
             return self._facts(connection, None if kind is None else {kind}, subject)
+
+    def standing(self) -> Standing:
+        """See `Ledger.standing`. Rows are only ever added, so while the last ones are the same, so is everything before them."""
+        with reading(self._engine) as connection:
+            last = tuple(
+                tuple(connection.execute(select(table.c.id, table.c.recorded_at).order_by(table.c.id.desc()).limit(1)).first() or ())
+                for table in (ASSIGNMENTS, FACTS)
+            )
+            if self._stood is not None and self._stood[0] == last:
+                return self._stood[1]
+            standing = self._standing(connection)
+        self._stood = last, standing
+        return standing
+
+    def _standing(self, connection: Connection) -> Standing:
+        newest = select(func.max(ASSIGNMENTS.c.id)).where(ASSIGNMENTS.c.model == self._model).group_by(ASSIGNMENTS.c.role)
+        rows = connection.execute(select(ASSIGNMENTS).where(ASSIGNMENTS.c.id.in_(newest))).mappings()
+        lines = {line.role: line for line in (assignment_from(dict(row)) for row in rows)}
+        named = {line.version for line in lines.values() if line.version is not None}
+        wanted = select(VERSIONS.c.number, VERSIONS.c.scorer_sha256).where(VERSIONS.c.model == self._model, VERSIONS.c.number.in_(named))
+        digests = {int(row.number): str(row.scorer_sha256) for row in connection.execute(wanted)}
+        facts = self._facts(connection, {BAR, PIN})
+        return Standing(lines, digests, ledger.barred(facts), frozenset(fact.subject for fact in facts if fact.kind == PIN))
 
     def _versions(self, connection: Connection) -> list[ModelVersion]:
         wanted = select(VERSIONS).where(VERSIONS.c.model == self._model).order_by(VERSIONS.c.number)
@@ -161,19 +204,55 @@ class SqlLedger(SqlHistory):
             now = ledger.require_unchanged(assignments, role, replacing)
             proposers = frozenset[str]() if version is None else self._proposers(tx.connection, version)
             ledger.require_assignable(self._model, assignments, role, version, kind, weight, facts, proposers)
-            return self._assign(tx, action, role, version, now, weight, by, why, kind)
+            assigned = self._assign(tx, action, role, version, now, weight, by, why, kind)
+            if role == Role.CHAMPION:
+                self._end_trials(tx, assignments, {version}, by, why)
+            return assigned
 
-    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None) -> Assignment:
+    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None, to: int | None = None) -> Assignment:
         with self._trail.recording(actor=by, action="ModelRolledBack", subject=self._model, reason=why, at=at) as tx:
             assignments, facts = self._assignments(tx.connection), self._facts(tx.connection, OF_VERSIONS)
             now = ledger.champion_of(self._model, assignments)
             if leaving is not None and now.version != leaving:
                 raise ledger.lost(Role.CHAMPION, now)
-            target = ledger.rollback_target(self._model, assignments, facts)
+            target = ledger.rollback_target(self._model, assignments, facts, to)
             assigned = self._assign(tx, "ModelRolledBack", Role.CHAMPION, target, now, 1.0, by, why, ROLLBACK)
             if now.version not in ledger.barred(facts):
                 self._state(tx, BAR, str(now.version), {"assignment": assigned.id}, by, why)
+            self._end_trials(tx, assignments, {target, now.version}, by, why)
             return assigned
+
+    def take_in_pin(
+        self,
+        pin: str,
+        version: int,
+        *,
+        barring: Collection[int],
+        superseded: Collection[str],
+        at: datetime,
+        by: str,
+        why: str,
+        body: Mapping[str, Any],
+    ) -> Assignment | None:
+        try:
+            with self._trail.recording(actor=by, action="OverrideForced", subject=self._name(version), reason=why, at=at) as tx:
+                assignments, facts = self._assignments(tx.connection), self._facts(tx.connection, {*OF_VERSIONS, PIN})
+                known = {fact.subject: fact for fact in facts if fact.kind == PIN}
+                if pin in known:
+                    raise _FactThere(known[pin])
+                self._version(tx.connection, version)
+                now = ledger.current(assignments, Role.CHAMPION)
+                assigned = self._assign(tx, "OverrideForced", Role.CHAMPION, version, now, 1.0, by, why, OVERRIDE)
+                self._state(tx, PIN, pin, {**body, "assignment": assigned.id}, by, why)
+                for older in sorted(set(superseded) - known.keys()):
+                    self._state(tx, PIN, older, {"superseded_by": pin}, by, why)
+                there = {each.number for each in self._versions(tx.connection)}
+                for number in sorted((set(barring) & there) - ledger.barred(facts)):
+                    self._state(tx, BAR, str(number), {"assignment": assigned.id, "pin": pin}, by, why)
+                self._end_trials(tx, assignments, {version, *barring}, by, why)
+                return assigned
+        except _FactThere:
+            return None
 
     def record_judgement(self, version: int, judgement: Mapping[str, Any], at: datetime, by: str) -> Fact:
         why = str(judgement.get("because") or judgement.get("outcome") or "judged")
@@ -237,6 +316,8 @@ class SqlLedger(SqlHistory):
                 if earlier and (kind in ONCE_ONLY or ledger.says(earlier[-1], kind, body, at, by, why)):
                     raise _FactThere(earlier[-1])
                 fact = self._state(tx, kind, subject, body, by, why)
+                if kind == BAR:
+                    self._end_trials(tx, self._assignments(tx.connection), {int(subject)}, by, why)
                 for message in emit:
                     tx.emit(CONTROL, message)
                 return fact
@@ -244,6 +325,13 @@ class SqlLedger(SqlHistory):
             same = there.fact.digest == digest_of(dict(body))
             log.info("registry.fact_repeated", extra={"kind": kind, "subject": subject, "same": same})
             return there.fact
+
+    def _end_trials(self, tx: SqlRecording, assignments: Sequence[Assignment], versions: Collection[int | None], by: str, why: str) -> None:
+        """Take canary and shadow away from versions that are champion or barred from now on."""
+        for line in ledger.ended_trials(assignments, versions):
+            self._assign(
+                tx, "RoleAssigned", line.role, None, line, 0.0, by, f"version {line.version} is not on trial any more: {why}", PROMOTION
+            )
 
     def _state(self, tx: SqlRecording, kind: str, subject: str, body: Mapping[str, Any], by: str, why: str) -> Fact:
         """Add a fact, and its message if the kind has one."""

@@ -1,11 +1,11 @@
 """The ledger: what may serve, what serves, what served, and every fact that was decided on; append-only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 from mlops_lab.events import Message
-from mlops_lab.registry.ledger import Fact
+from mlops_lab.registry.ledger import Fact, Standing
 from mlops_lab.registry.version import Assignment, ModelVersion, Role, State
 
 
@@ -60,7 +60,8 @@ class Ledger(Protocol):
     ) -> Assignment:
         """Give a role to a version (None: take it away), by compare-and-set.
 
-        Emits `ModelPromoted`, `ModelRolledBack`, `OverrideForced`, or `RoleAssigned` for a shadow or canary.
+        Emits `ModelPromoted`, `ModelRolledBack`, `OverrideForced`, or `RoleAssigned` for a shadow or canary. A version that becomes
+        champion is canary and shadow no longer, by further lines of the same transaction.
 
         Args:
             role: Champion, shadow or canary.
@@ -74,25 +75,65 @@ class Ledger(Protocol):
 
         Raises:
             LostTheRace: Another assignment of the role came first; it names the winner.
-            PromotionRefused: The version is barred, or a champion is promoted that nobody else approved.
+            PromotionRefused: The version is barred, or a champion is promoted that nobody else approved, or the champion is to be
+                canary or shadow.
             UnknownVersion: No such version.
         """
         ...
 
-    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None) -> Assignment:
+    def rollback(self, at: datetime, by: str, why: str, *, leaving: int | None = None, to: int | None = None) -> Assignment:
         """Go back to the last champion that is not barred, and bar the version left. Emits `ModelRolledBack`, `VersionBarred`.
+
+        Trials of both versions end by further lines of the same transaction.
 
         Args:
             at: Event time.
             by: Identity.
             why: A sentence.
             leaving: The version to leave, if the caller means a certain one: a second call for it does not go back twice.
+            to: The version to go back to, if the caller means a certain one.
 
         Raises:
             LostTheRace: The champion is not `leaving` any more.
             NoChampion: There is none to leave.
-            PromotionRefused: There is none to go back to.
+            PromotionRefused: There is none to go back to, or not the one chosen.
         """
+        ...
+
+    def take_in_pin(
+        self,
+        pin: str,
+        version: int,
+        *,
+        barring: Collection[int],
+        superseded: Collection[str],
+        at: datetime,
+        by: str,
+        why: str,
+        body: Mapping[str, Any],
+    ) -> Assignment | None:
+        """Record what a local pin did while nobody could reach the ledger: an override to its version, and bars. Emits `OverrideForced`.
+
+        Args:
+            pin: Its id; the same again has no effect.
+            version: What it put in place.
+            barring: What it left.
+            superseded: Ids of older pins, which have no effect any more.
+            at: Event time.
+            by: Who set it.
+            why: Their words.
+            body: The pin, kept as a fact of kind `pin`.
+
+        Returns:
+            The assignment; None where that pin was taken in before.
+
+        Raises:
+            UnknownVersion: No such version.
+        """
+        ...
+
+    def standing(self) -> Standing:
+        """The newest line of each role with what a replica needs to follow it, read at one moment. Cheap while nothing changes."""
         ...
 
     def champion(self) -> Assignment:
@@ -133,7 +174,11 @@ class Ledger(Protocol):
         ...
 
     def bar(self, version: int, why: str, at: datetime, by: str) -> Fact:
-        """Never again by itself, only by an override. Emits `VersionBarred`. Raises UnknownVersion."""
+        """Never again by itself, only by an override; a trial of it ends in the same transaction. Emits `VersionBarred`.
+
+        Raises:
+            UnknownVersion: No such version.
+        """
         ...
 
     def record(

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from mlops_lab.clock import iso
 from mlops_lab.features import Ask
-from mlops_lab.serving.contract import LIMITS, FieldWrong, Limits, Outcome, PredictRequest, Refusal, unusable
+from mlops_lab.serving.contract import BODY_LIMITS, BodyLimits, FieldWrong, Outcome, PredictRequest, Refusal, unusable
 from mlops_lab.serving.duplicates import counter, repeated_key, written_keys
 from mlops_lab.serving.fields import Moment, Name, Whole, closed
 
@@ -68,7 +68,7 @@ class _Form:
         limits: How many there may be.
     """
 
-    def __init__(self, body: type[Any], part: type[Any] | None, limits: Limits) -> None:
+    def __init__(self, body: type[Any], part: type[Any] | None, limits: BodyLimits) -> None:
         self.adapter: TypeAdapter[Any] = TypeAdapter(body)
         self._validate = self.adapter.validator.validate_json
         self._keys = counter(self.adapter.core_schema)
@@ -139,7 +139,7 @@ class _Form:
 class Bodies:
     """Reads the bodies of one use case."""
 
-    def __init__(self, use_case: Described, limits: Limits = LIMITS) -> None:
+    def __init__(self, use_case: Described, limits: BodyLimits = BODY_LIMITS) -> None:
         """Raises ValueError when the use case's types cannot be parts of a body; see `duplicates.counter`."""
         self.limits = limits
         item, what_happened = use_case.item, use_case.outcome
@@ -257,7 +257,7 @@ def _examples(described: type[Any]) -> list[Any]:
     return examples
 
 
-def _outside_of(body: type[Any], limits: Limits) -> type[Any]:
+def _outside_of(body: type[Any], limits: BodyLimits) -> type[Any]:
     """The body's type without a look into its items."""
 
     @closed({})

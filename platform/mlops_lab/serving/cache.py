@@ -7,9 +7,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -19,6 +19,7 @@ from mlops_lab.scoring.manifest import check, sha256
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ASIDE = "tmp-"
+_KEEP_SERVED = 5
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,11 @@ class PackageCache:
         self._keep = keep
         self._report = report
         self._swept = False
+        self._protected: frozenset[str] = frozenset()
+
+    def protect(self, digests: Iterable[str]) -> None:
+        """Packages that stay, however many others are used meanwhile: what a rollback goes back to, and what is on trial."""
+        self._protected = frozenset(digests)
 
     def scorer(self, digest: str, model: str) -> bytes:
         """A package's scorer, from here or else from the store; its signature and digest hold.
@@ -121,7 +127,8 @@ class PackageCache:
                 raise
             _sync(self._directory)
             for digest in self.holds()[self._keep :]:
-                self._discard(self._directory / digest)
+                if digest not in self._protected:
+                    self._discard(self._directory / digest)
         except OSError as error:
             _log.error("serving.package_not_cached", extra={"digest": place.name, "why": str(error)})
 
@@ -144,8 +151,25 @@ class PackageCache:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """A version that was champion here.
+
+    Attributes:
+        version: Its number.
+        assignment: Id of the ledger's line.
+        assigned_at: Its event time, ISO 8601.
+        scorer_sha256: Its digest.
+    """
+
+    version: int
+    assignment: int
+    assigned_at: str
+    scorer_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
-    """What a replica last heard from the ledger, as text and numbers.
+    """What a replica last heard from the ledger and what it served, as text and numbers.
 
     Attributes:
         model: Name of the registered model.
@@ -154,6 +178,11 @@ class Known:
         assigned_at: Its event time, ISO 8601.
         scorer_sha256: The champion's digest.
         known_at: Wall time of this knowledge, ISO 8601.
+        served: The champions before it, newest first, without those that are barred.
+        barred: Versions that never come back by themselves.
+        settled: Ids of local pins that the ledger has taken in: they have no effect any more.
+        left: Versions that the last local pin left ...
+        not_before: ... and the id of the newest line that was known then: no line up to it brings one of them back.
     """
 
     model: str
@@ -162,6 +191,39 @@ class Known:
     assigned_at: str
     scorer_sha256: str
     known_at: str
+    served: tuple[Served, ...] = ()
+    barred: tuple[int, ...] = ()
+    settled: tuple[str, ...] = ()
+    left: tuple[int, ...] = ()
+    not_before: int = 0
+
+    @property
+    def all_served(self) -> tuple[Served, ...]:
+        """The present champion, then those before it."""
+        return (Served(self.version, self.assignment, self.assigned_at, self.scorer_sha256), *self.served)
+
+    def then(self, now: Served, **changes: Any) -> "Known":
+        """This with another champion (or the same by another line), the one until now among the earlier ones."""
+        barred = set(changes.get("barred", self.barred))
+        earlier = [each for each in self.all_served if each.version != now.version and each.version not in barred]
+        return replace(self, **asdict(now), **changes, served=tuple(earlier[:_KEEP_SERVED]))
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Known":
+        """Read a file of this release, or of one that kept no history. Raises ValueError, TypeError."""
+        said = json.loads(content)
+        lists = {name: tuple(said.get(name, ())) for name in ("barred", "settled", "left")}
+        known = cls(**{**said, **lists, "served": tuple(Served(**each) for each in said.get("served", ()))})
+        numbers = (
+            known.not_before,
+            *known.barred,
+            *known.left,
+            *(number for each in known.all_served for number in (each.version, each.assignment)),
+        )
+        texts = (known.model, known.known_at, *known.settled, *(t for e in known.all_served for t in (e.assigned_at, e.scorer_sha256)))
+        if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
+            raise TypeError("a number or a text is of another kind")
+        return known
 
 
 class KnownFile:
@@ -173,10 +235,10 @@ class KnownFile:
     def read(self) -> Known | None:
         """What was known last; None when nothing was, or the file cannot be used (which is logged)."""
         try:
-            return Known(**json.loads(self._path.read_bytes()))
+            return Known.from_json(self._path.read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             _log.error("serving.state_unreadable", extra={"path": str(self._path), "why": str(error)})
             return None
 

@@ -19,7 +19,7 @@ _TRACEPARENT_BYTES = 55
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BodyLimits:
     """How large a request may be.
 
     Attributes:
@@ -31,7 +31,7 @@ class Limits:
     max_items: int = 1000
 
 
-LIMITS = Limits()
+BODY_LIMITS = BodyLimits()
 
 
 class FieldWrong(ValueError):
@@ -81,7 +81,7 @@ class PredictRequest(NamedTuple):
     """A valid request for predictions.
 
     Attributes:
-        asks: 1 to `Limits.max_items`.
+        asks: 1 to `BodyLimits.max_items`.
         purpose: `live`, or `probe` for traffic that only tests the service and is kept out of monitoring.
         single: The body was one item, not a list, and so is the answer.
     """
@@ -128,7 +128,7 @@ def check_content_encoding(value: bytes) -> None:
         raise Refusal(415, "Unsupported media type", f"The body's Content-Encoding is '{said}'. Send the body as it is.")
 
 
-def check_length(length: int, limits: Limits = LIMITS) -> None:
+def check_length(length: int, limits: BodyLimits = BODY_LIMITS) -> None:
     """Raises Refusal 413 when a body is too long."""
     if length > limits.max_body_bytes:
         raise Refusal(413, "Body too large", f"A body may have {limits.max_body_bytes} bytes. Send fewer items at once.")

@@ -20,7 +20,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from mlops_lab.errors import PortInUse
-from mlops_lab.serving.contract import Limits, Refusal
+from mlops_lab.serving.contract import BODY_LIMITS, BodyLimits, Refusal
 from mlops_lab.serving.on_prometheus import CONTENT_TYPE, Metrics
 from mlops_lab.serving.on_uvicorn import ConnectionLimits, FastProtocol, Turns
 from mlops_lab.serving.openapi import document
@@ -42,13 +42,15 @@ class ServingApp(FastAPI):
         return document(self.title, self.service.bodies)
 
 
-def create_app(parts: ServingParts, title: str = "mlops-lab", limits: ConnectionLimits | None = None) -> ServingApp:
+def create_app(
+    parts: ServingParts, title: str = "mlops-lab", limits: ConnectionLimits | None = None, max_items: int = BODY_LIMITS.max_items
+) -> ServingApp:
     """Make the app, with the title of its documentation page.
 
     Its start takes in the bus's facts and loads the champion, its stop closes the log.
     """
     limits = limits or ConnectionLimits()
-    service = Service(parts, Limits(max_body_bytes=limits.body_bytes))
+    service = Service(parts, BodyLimits(limits.body_bytes, max_items))
     turns = Turns(service, limits)
     metrics = Metrics(service)
 

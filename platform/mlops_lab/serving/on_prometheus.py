@@ -1,6 +1,7 @@
 """The service's counts as Prometheus metrics, in the text format."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import nan
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -57,20 +58,26 @@ class Metrics(Collector):
         what = "Rows that the shadow was too slow to score."
         yield CounterMetricFamily("lab_serving_shadow_left_out", what, value=parts.predictor.shadow_left_out)
         yield GaugeMetricFamily("lab_serving_log_bytes", "Prediction log on this replica's disk.", value=parts.log.total_bytes)
-        loaded, known_at = parts.slot.current, parts.follower.known_at
+        loaded = parts.slot.current
         yield GaugeMetricFamily("lab_serving_model_version", "The version that answers, 0 for none.", value=loaded.version if loaded else 0)
-        assigned = loaded.assigned_at.timestamp() if loaded else float("nan")
+        assigned = loaded.assigned_at.timestamp() if loaded else nan
         what = "Event time at which the version that answers was assigned."
         yield GaugeMetricFamily("lab_serving_model_assigned_timestamp_seconds", what, value=assigned)
-        age = (parts.clock.now() - known_at).total_seconds() if known_at else float("nan")
-        yield GaugeMetricFamily("lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=age)
+        age_s = nan if parts.follower.knowledge_age_s is None else parts.follower.knowledge_age_s
+        yield GaugeMetricFamily(
+            "lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=nan if age_s is None else age_s
+        )
         yield CounterMetricFamily("lab_serving_model_swaps", "Times a model was put in place.", value=parts.follower.swaps)
         yield CounterMetricFamily("lab_serving_facts_applied", "Facts taken in from the bus.", value=parts.facts.applied)
         yield CounterMetricFamily("lab_serving_facts_refused", "Facts that could not be understood.", value=parts.facts.refused)
-        trouble = GaugeMetricFamily("lab_serving_trouble", "1 while a part is degraded.", labels=("part",))
-        for part, why in (("ledger", parts.follower.trouble), ("bus", parts.facts.trouble), ("log", parts.log.trouble)):
-            trouble.add_metric((part,), why is not None)
-        yield trouble
+        calls = CounterMetricFamily("lab_serving_ledger_calls", "Looks at the ledger, by how they ended.", labels=("ended",))
+        calls.add_metric(("answered",), parts.follower.calls - parts.follower.failed_calls)
+        calls.add_metric(("failed",), parts.follower.failed_calls)
+        yield calls
+        states = GaugeMetricFamily("lab_serving_dependency", "1 for the state that each dependency is in.", labels=("name", "state"))
+        for each in self._service.dependencies():
+            states.add_metric((each.name, each.state), 1)
+        yield states
 
 
 def _histogram(

@@ -8,6 +8,7 @@ from mlops_lab.serving.contract import PROBLEM_TYPE
 
 _TEXT = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
+_STATE = {"type": "string", "description": "`ok` and `up` are well, `none` and `unused` are no trouble; others say what is wrong."}
 _COUNT = {"type": "integer", "minimum": 0}
 _WORD = {"type": "string", "pattern": "^[!-~]{1,128}$"}
 
@@ -41,8 +42,10 @@ _A_MODEL = {
 _THE_DEPENDENCIES = {
     "model": {"state": "ok", "version": 3},
     "log": {"state": "ok", "bytes": 48_210, "durability": "process"},
-    "ledger": {"state": "ok", "known_age_s": 0.412},
-    "bus": {"state": "ok"},
+    "bus": {"state": "down", "why": "the file is locked"},
+    "ledger": {"state": "up", "knowledge_age_s": 0.412},
+    "store": {"state": "ok"},
+    "pin": {"state": "none"},
 }
 
 
@@ -99,7 +102,7 @@ _REPLIES = {
     "Dependencies": {
         "type": "object",
         "description": "What the service leans on, by name.",
-        "additionalProperties": _object("One of them.", {"state": {"enum": ["ok", "down", "none"]}}),
+        "additionalProperties": _object("One of them, with figures of its own.", {"state": _STATE}, {"why": _TEXT}),
         "examples": [_THE_DEPENDENCIES],
     },
     "Ready": _object(

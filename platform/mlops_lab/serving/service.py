@@ -6,7 +6,7 @@ of a logged record goes out after the record is as safe as `durability` says.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -22,10 +22,10 @@ from mlops_lab.features import Feature, OnlineFeatures
 from mlops_lab.serving.bodies import Bodies, Described
 from mlops_lab.serving.cache import KnownFile, PackageCache, Packages
 from mlops_lab.serving.contract import (
-    LIMITS,
+    BODY_LIMITS,
     PROBLEM_TYPE,
     UNUSABLE,
-    Limits,
+    BodyLimits,
     Refusal,
     check_content_encoding,
     check_content_type,
@@ -34,11 +34,13 @@ from mlops_lab.serving.contract import (
     read_traceparent,
 )
 from mlops_lab.serving.counts import Counts
+from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.feedback import FeedbackDesk
-from mlops_lab.serving.follower import FollowedLedger, Follower
+from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
 from mlops_lab.serving.idempotency import Keys, Window, digest_of_body, reply_body
 from mlops_lab.serving.loaded import Scorer, Slot
+from mlops_lab.serving.pin import CACHE, PIN, STATE, PinFile
 from mlops_lab.serving.prediction_log import Durability, PredictionLog, encode
 from mlops_lab.serving.predictor import Answered, Predictor, Question
 from mlops_lab.serving.tokens import Tokens
@@ -134,9 +136,9 @@ def assemble(
     durability: Durability = "process",
     log_limit_bytes: int = 4 * 1024 * 1024 * 1024,
     window: Window | None = None,
-    every_s: float = 0.5,
+    limits: Limits | None = None,
 ) -> ServingParts:
-    """Put a replica together in its directory (`cache/`, `log/`, `state.json`). Takes the log; nothing else is opened yet.
+    """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
 
     Raises:
         HomeInUse: Another process is this replica.
@@ -145,9 +147,20 @@ def assemble(
     slot = Slot()
     log = PredictionLog(directory / "log", durability=durability, limit_bytes=log_limit_bytes)
     facts = FactStream(bus, online)
-    cache = PackageCache(directory / "cache", packages, keys)
+
+    def report(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
+        log.append({"kind": "incident", "at": clock.now(), "what": what, "subject": subject, "why": why, "digests": dict(digests)})
+
+    def report_if_it_can(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
+        try:
+            report(what, subject, why, digests)
+        except LogUnwritable as error:  # a full log must not keep a good package from being fetched again
+            _log.error("serving.incident_not_logged", extra={"what": what, "subject": subject, "why": why, "log": error.what})
+
+    cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
+    known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
     names = tuple(feature.name for feature in use_case.features)
-    follower = Follower(ledger, cache, KnownFile(directory / "state.json"), slot, load, names, clock, every_s=every_s)
+    follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
     predictor = Predictor(online, facts, slot, clock)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
 
@@ -155,7 +168,7 @@ def assemble(
 class Service:
     """Answers requests from one thread."""
 
-    def __init__(self, parts: ServingParts, limits: Limits = LIMITS) -> None:
+    def __init__(self, parts: ServingParts, limits: BodyLimits = BODY_LIMITS) -> None:
         self.parts = parts
         self.counts = Counts()
         self.bodies = Bodies(parts.use_case, limits)
@@ -347,7 +360,7 @@ class Service:
             "assignment": loaded.assignment,
             "assigned_at": iso(loaded.assigned_at),
             "known_at": iso(known_at) if known_at else None,
-            "known_age_s": round((self.parts.clock.now() - known_at).total_seconds(), 3) if known_at else None,
+            "known_age_s": None if follower.knowledge_age_s is None else round(follower.knowledge_age_s, 3),
             "features": [feature.name for feature in loaded.scorer.features],
             "swaps": follower.swaps,
             "degraded": self._degraded(),
@@ -369,24 +382,27 @@ class Service:
             why = NoChampion("No model is in place.", self._why_no_model())
         except LabError as error:
             why = error
-        dependencies = self._dependencies()
+        dependencies = {each.name: _told(each) for each in self.dependencies()}
         if why is None:
             return Reply(200, [_JSON], orjson.dumps({"status": "ready", "dependencies": dependencies, "degraded": self._degraded()}))
         reply = self.refuse("ready", why, None)
         reply.body = orjson.dumps(orjson.loads(reply.body) | {"dependencies": dependencies})
         return reply
 
-    def _dependencies(self) -> dict[str, dict[str, object]]:
-        """What the service leans on: `ok`, `down` or `none`, why, and how old its knowledge is."""
+    def dependencies(self) -> list[Dependency]:
+        """What the service leans on. `model`: ok or none; `log` and `bus`: ok or down; the others as `Follower.dependencies` says."""
         parts = self.parts
-        loaded, known_at = parts.slot.current, parts.follower.known_at
-        age_s = None if known_at is None else round((parts.clock.now() - known_at).total_seconds(), 3)
-        return {
-            "model": {"state": "ok" if loaded else "none", "version": loaded.version if loaded else None},
-            "log": _state(parts.log.trouble) | {"bytes": parts.log.total_bytes, "durability": parts.log.durability},
-            "ledger": _state(parts.follower.trouble) | {"known_age_s": age_s},
-            "bus": _state(parts.facts.trouble),
-        }
+        loaded, log, bus = parts.slot.current, parts.log, parts.facts
+        model = (
+            Dependency("model", "ok", facts={"version": loaded.version}) if loaded else Dependency("model", "none", self._why_no_model())
+        )
+        size: dict[str, int | float | str | None] = {"bytes": log.total_bytes, "durability": log.durability}
+        return [
+            model,
+            Dependency("log", "down" if log.trouble else "ok", log.trouble or "", size),
+            Dependency("bus", "down" if bus.trouble else "ok", bus.trouble or "", {"applied": bus.applied, "refused": bus.refused}),
+            *parts.follower.dependencies(),
+        ]
 
     def refuse(self, route: str, error: Exception, request_id: str | None) -> Reply:
         """Turn what went wrong into problem details; what is our fault is logged."""
@@ -415,5 +431,6 @@ class Service:
         return self.parts.follower.trouble or "train and promote a version: `lab train`, `lab promote`."
 
 
-def _state(trouble: str | None) -> dict[str, object]:
-    return {"state": "ok"} if trouble is None else {"state": "down", "why": trouble}
+def _told(dependency: Dependency) -> dict[str, object]:
+    why = {"why": dependency.detail} if dependency.detail else {}
+    return {"state": dependency.state, **why, **dependency.facts}
