@@ -132,7 +132,9 @@ ODD = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
-    st.sampled_from([0, 2**31, 2**63, 10**400, 12.0, 12.5, 1e308, "1372685400", "2013-02-30T00:00:00Z", "EWR\n", "", "x" * 10_000]),
+    st.sampled_from(
+        [0, 2**31, 2**63, 10**400, 12.0, 12.5, 1e308, "12", "719", "1372685400", "2013-02-30T00:00:00Z", "EWR\n", "", "x" * 10_000]
+    ),
     st.floats(allow_nan=True),
     st.text(max_size=12),
     st.lists(st.none(), max_size=2),
@@ -165,10 +167,17 @@ def bodies(draw: st.DrawFn, *forms: str) -> bytes:
     return json.dumps(value, ensure_ascii=draw(st.booleans()), separators=(blank + ",", blank + ":")).encode("utf-8", "replace")
 
 
+def an_outcome(delay: object) -> bytes:
+    return json.dumps({"items": [OUTCOMES["items"][0] | {"outcome": {"arrival_delay_min": delay}}]}).encode()
+
+
 @settings(max_examples=200, deadline=None)
 @given(bodies("OneItem", "ManyItems"))
 @example(json.dumps(ONE).encode())
 @example(json.dumps(MANY).encode())
+@example(json.dumps(ONE | {"distance_miles": "719"}).encode())
+@example(json.dumps(ONE | {"scheduled_departure": "1372685400"}).encode())
+@example(json.dumps(ONE | {"origin": "EWR\n"}).encode())
 def test_questions_are_accepted_exactly_when_the_document_accepts_them(body: bytes) -> None:
     assert read("/v1/predict", body) == judged("/v1/predict", body)
 
@@ -176,6 +185,10 @@ def test_questions_are_accepted_exactly_when_the_document_accepts_them(body: byt
 @settings(max_examples=100, deadline=None)
 @given(bodies("Feedback"))
 @example(json.dumps(OUTCOMES).encode())
+@example(an_outcome(12.0))
+@example(an_outcome(12.5))
+@example(an_outcome("12"))
+@example(an_outcome(True))
 def test_outcomes_are_accepted_exactly_when_the_document_accepts_them(body: bytes) -> None:
     assert read("/v1/feedback", body) == judged("/v1/feedback", body)
 
