@@ -12,6 +12,7 @@ from mlops_lab.logs import log_to_stderr
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore, InTime
+from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_fastapi import create_app, run
@@ -52,6 +53,7 @@ def serve(settings: Settings) -> None:
         durability=service.durability,
         log_limit_bytes=service.log_limit_mib * 2**20,
         window=Window(service.idempotency_s, service.idempotency_log_mib * 2**20),
+        faults=Faults(settings.fault.canary_error_share),
         limits=Limits(every_s=service.follow_s, canary_lease_s=service.canary_lease_s, known_max_age_s=service.known_max_age_s),
     )
     limits = ConnectionLimits(

@@ -4,12 +4,12 @@ import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -123,7 +123,7 @@ class PackageCache:
                 _sync(made)
                 made.rename(place)
             except OSError:
-                shutil.rmtree(made, ignore_errors=True)
+                _remove(made)
                 raise
             _sync(self._directory)
             for digest in self.holds()[self._keep :]:
@@ -178,7 +178,7 @@ class Known:
         assigned_at: Its event time, ISO 8601.
         scorer_sha256: The champion's digest.
         known_at: Wall time of this knowledge, ISO 8601.
-        served: The champions before it, newest first, without those that are barred.
+        served: The champions before it, here or elsewhere, newest first, without those that are barred.
         barred: Versions that never come back by themselves.
         settled: Ids of local pins that the ledger has taken in: they have no effect any more.
         left: Versions that the last local pin left ...
@@ -207,6 +207,15 @@ class Known:
         barred = set(changes.get("barred", self.barred))
         earlier = [each for each in self.all_served if each.version != now.version and each.version not in barred]
         return replace(self, **asdict(now), **changes, served=tuple(earlier[:_KEEP_SERVED]))
+
+    def also(self, earlier: Iterable[Served]) -> "Known":
+        """This with champions that answered before this replica was there; the ledger's order decides, and what is barred is left out."""
+        newest: dict[int, Served] = {}
+        for each in sorted((*self.served, *earlier), key=lambda each: each.assignment):
+            if each.version != self.version and each.version not in self.barred:
+                newest[each.version] = each
+        served = sorted(newest.values(), key=lambda each: each.assignment, reverse=True)[:_KEEP_SERVED]
+        return replace(self, served=tuple(served))
 
     @classmethod
     def from_json(cls, content: bytes) -> "Known":
@@ -266,12 +275,21 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def _remove(place: Path) -> None:
+    """Remove whatever is there. Folders inside are lifted out one by one, so that no depth of nesting is too deep."""
+    pending = [place]
     try:
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place, ignore_errors=True)
-        else:
-            place.unlink(missing_ok=True)
-    except (OSError, RecursionError) as error:  # somebody nested folders a thousand deep
+        while pending:
+            at = pending.pop()
+            if at.is_symlink() or not at.is_dir():
+                at.unlink(missing_ok=True)
+                continue
+            for entry in list(at.iterdir()):
+                if entry.is_symlink() or not entry.is_dir():
+                    entry.unlink()
+                else:
+                    pending.append(entry.rename(place.with_name(f"{_ASIDE}{uuid4().hex}")))
+            at.rmdir()
+    except OSError as error:
         _log.error("serving.cannot_remove", extra={"path": str(place), "why": str(error)})
 
 

@@ -36,6 +36,7 @@ from mlops_lab.serving.contract import (
 from mlops_lab.serving.counts import Counts
 from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.facts import FactStream
+from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.feedback import FeedbackDesk
 from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
 from mlops_lab.serving.idempotency import Keys, Window, digest_of_body, reply_body
@@ -136,6 +137,7 @@ def assemble(
     durability: Durability = "process",
     log_limit_bytes: int = 4 * 1024 * 1024 * 1024,
     window: Window | None = None,
+    faults: Faults | None = None,
     limits: Limits | None = None,
 ) -> ServingParts:
     """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
@@ -160,6 +162,7 @@ def assemble(
     cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
     known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
     names = tuple(feature.name for feature in use_case.features)
+    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
     follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
     predictor = Predictor(online, facts, slot, clock)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
