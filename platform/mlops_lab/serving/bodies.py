@@ -6,8 +6,10 @@ see (a key written twice) is looked for here. Only a refused body is looked at a
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, NotRequired, Protocol, get_args
 
+import orjson
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -72,6 +74,7 @@ class _Form:
         self.adapter: TypeAdapter[Any] = TypeAdapter(body)
         self._validate = self.adapter.validator.validate_json
         self._keys = counter(self.adapter.core_schema)
+        self._limits = limits
         self._part = None if part is None else TypeAdapter(part)
         self._outside = TypeAdapter(_outside_of(body, limits)) if part else self.adapter
         schema = self.adapter.json_schema()
@@ -83,7 +86,7 @@ class _Form:
         """Raises ValidationError, or Refusal for what pydantic does not see."""
         written = written_keys(body)
         if written > self._most_keys:
-            _check_width(json_of(body), "")  # before pydantic makes an error of each
+            _check_size(json_of(body), "", self._limits)  # before pydantic makes an error of each
         value = self._validate(body)
         if written != self._keys(value) and (twice := repeated_key(body)) is not None:
             raise unusable((twice[:_ECHOED], "is there twice"))
@@ -91,7 +94,7 @@ class _Form:
 
     def refusal(self, document: Any, error: ValidationError) -> Refusal:
         """Why this document was refused, up to ten fields of it."""
-        _check_width(document, "")
+        _check_size(document, "", self._limits)
         wrong: list[tuple[str, str]] = []
         for named in self._wrong(document):
             wrong.append(named)
@@ -233,6 +236,8 @@ def json_of(body: bytes, error: ValidationError | None = None) -> Any:
     if error is not None and error.error_count() == 1 and (details := _details(error)[0])["type"] == "json_invalid":
         why = details["msg"].removeprefix("Invalid JSON: ")
     else:
+        with suppress(ValueError):
+            return orjson.loads(body)  # much faster, and what it does not read pydantic may have read: NaN, 1e999
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as other:
@@ -267,19 +272,21 @@ def _outside_of(body: type[Any], limits: BodyLimits) -> type[Any]:
     return Outside
 
 
-def _check_width(value: Any, path: str, levels: int = 4) -> None:
-    """Raises Refusal when an object has more fields than any that is known here."""
+def _check_size(value: Any, path: str, limits: BodyLimits, levels: int = 4) -> None:
+    """Raises Refusal when an object or a list has more in it than any that is known here."""
     if not levels:
         return
     if isinstance(value, dict):
         if len(value) > _MAX_FIELDS:
             raise unusable((path or "body", f"has {len(value)} fields, more than any object here"))
         for name, inner in value.items():
-            _check_width(inner, _path(path, name), levels - 1)
+            _check_size(inner, _path(path, name), limits, levels - 1)
     elif isinstance(value, list):
+        if len(value) > limits.max_items:
+            raise unusable((path or "body", f"must have at most {limits.max_items} items, not {len(value)}"))
         for i, inner in enumerate(value):
             if isinstance(inner, dict):
-                _check_width(inner, f"{path}[{i}]", levels - 1)
+                _check_size(inner, f"{path}[{i}]", limits, levels - 1)
 
 
 def _details(error: ValidationError) -> list[Any]:
