@@ -1,6 +1,6 @@
 """A use case, a scorer, a ledger and a store that are just large enough to serve; and a replica as a process of its own.
 
-As a program: `python serving_builders.py DIRECTORY PORT` serves them on 127.0.0.1 until it is stopped.
+As a program: `python serving_builders.py DIRECTORY PORT [flights]` serves them on 127.0.0.1 until it is stopped.
 """
 
 import json
@@ -20,6 +20,7 @@ from mlops_lab.events import Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.features import Ask, Feature, Kind, Value
 from mlops_lab.features.view import FeatureRow
+from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.registry import ledger
 from mlops_lab.registry.ledger import Standing
 from mlops_lab.registry.version import Assignment, Role
@@ -266,6 +267,26 @@ def _parts(
     )
 
 
+def parts_about_flights(directory: Path) -> ServingParts:
+    """A replica with the real use case, whose model says 0.25 of every flight."""
+    use_case = FlightsOnline()
+    books, store = Books(), Store()
+    books.promote(1, store.put(a_package(0.25)))
+    (directory / "feedback.token").write_text(TOKEN)
+    return assemble(
+        directory / "serving",
+        use_case,
+        online=use_case.online(),
+        bus=SqliteBus(directory / "bus.db"),
+        ledger=books,
+        packages=store,
+        keys=[KEY.public_key()],
+        load=lambda content: Flat(json.loads(content)["probability"], use_case.features),
+        clock=FixedClock(NOON),
+        tokens=Tokens(directory / "feedback.token"),
+    )
+
+
 def an_item(place: object = "gate", at: str = "2013-04-01T12:00:00Z", **more: object) -> dict[str, object]:
     """One valid item."""
     return {"id": "q1", "place": place, "at": at, **more}
@@ -283,8 +304,8 @@ def main() -> None:
     from mlops_lab.serving.on_uvicorn import run
 
     directory, port = Path(sys.argv[1]), int(sys.argv[2])
-    replica = a_replica(directory, 0.25)
-    run(create_app(replace(replica.parts, clock=WallClock())), "127.0.0.1", port)
+    parts = parts_about_flights(directory) if "flights" in sys.argv[3:] else a_replica(directory, 0.25).parts
+    run(create_app(replace(parts, clock=WallClock())), "127.0.0.1", port)
 
 
 if __name__ == "__main__":
