@@ -186,6 +186,21 @@ def test_a_pin_wins_over_a_ledger_that_answers_until_that_has_taken_it_in(replic
     assert replica.parts.slot.require().canary is not None
 
 
+def test_a_pin_that_is_set_while_another_version_is_being_loaded_wins(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica.books.down = replica.store.down = False
+    replica.books.promote(4, replica.store.put(a_package(0.7)))
+    get = replica.store.get
+
+    def slowly(digest: str) -> tuple[bytes, bytes, bytes]:
+        pinned(replica)
+        replica.parts.follower.look()  # the other thread, meanwhile
+        return get(digest)
+
+    monkeypatch.setattr(replica.store, "get", slowly)
+    replica.follow()
+    assert answers(replica) == 1
+
+
 def test_a_restart_obeys_the_pin_also_when_it_was_written_while_the_replica_was_dead(replica: Replica) -> None:
     replica.parts.log.close()
     pinned(replica)
