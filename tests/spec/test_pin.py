@@ -336,8 +336,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> SmallLab:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlops_lab.pipelines.train.MIN_ROWS", 500)
         lab = established(tmp_path_factory.mktemp("pins") / "home")
-        for origin in ("second", "third"):
-            training_flow(a_training(AT, origin), lab)
+        for origin, flipped in (("second", 0.05), ("third", 0.1)):
+            training_flow(a_training(AT, origin, flip_share=flipped), lab)
+    assert len({version.scorer_sha256 for version in lab.ledger.versions()}) == 3
     force(lab, 2)
     return lab
 
