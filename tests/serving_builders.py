@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-import numpy as np
-import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typing_extensions import TypedDict
 
@@ -107,18 +105,9 @@ class Flat:
     probability: float
     features: tuple[Feature, ...] = FEATURES
 
-    def score_one(self, values: Sequence[Value]) -> float:
-        assert len(values) == len(self.features)
-        return self.probability
-
     def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
-        return [self.score_one(row) for row in rows]
-
-    def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
-        return np.zeros((len(rows), len(self.features)))
-
-    def score(self, encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.full(len(encoded), self.probability)
+        assert all(len(row) == len(self.features) for row in rows)
+        return [self.probability] * len(rows)
 
 
 def load(content: bytes) -> Flat:

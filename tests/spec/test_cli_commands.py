@@ -575,6 +575,10 @@ def test_a_shadow_is_set_by_an_operator_in_steps_of_a_tenth_of_a_percent(
     assert line is not None
     assert line.version is None
 
+    assert said("shadow", "on")["version"] == 2  # the newest beside the champion
+    lab.ledger.bar(2, "a look was enough", line.at, "operator")
+    assert "no version beside the champion" in said("shadow", "on", code=30)["error"]["what"]
+
 
 def test_a_rollback_goes_to_the_version_that_was_chosen_or_nowhere(lab: SmallLab, said: Said) -> None:
     said("promote", "2")

@@ -21,7 +21,7 @@ from mlops_lab.governance.approval import policy_identity
 from mlops_lab.monitoring.canary import Cause, Evidence, Outcome, Trial, Verdict, judge_canary
 from mlops_lab.registry.ledger import OVERRIDE, ROLLBACK, Fact, barred
 from mlops_lab.registry.version import Assignment, Role
-from mlops_lab.serving.prediction_log import Position, read_frames
+from mlops_lab.serving.prediction_log import Damage, Position, read_frames
 from mlops_lab.serving.segments import segment_numbers, segment_path
 
 TRIAL = "trial"
@@ -189,7 +189,7 @@ class _Watched:
         for replica, directory in logs:
             after = self._positions.get(replica) or self._start(directory)
             try:
-                for position, frame in read_frames(directory, after):
+                for position, frame in read_frames(directory, after, on_damage=_tell_damage):
                     self._positions[replica] = position
                     trial = self._trial_in(frame)
                     if trial is not None:
@@ -217,3 +217,8 @@ class _Watched:
         canary = [] if error else [float(row["probability"]) for row in frame["rows"]]
         took = None if said["canary_us"] is None else float(said["canary_us"])
         return Trial(error, took, float(said["champion_us"]), canary, [float(each) for each in said["champion_probabilities"]])
+
+
+def _tell_damage(damage: Damage) -> None:
+    """What cannot be read is no evidence, and what comes after it is. The shipper puts it on the record."""
+    log.warning("canary.log_damaged", extra={"segment": damage.path.name, "bytes": damage.size, "why": damage.why})
