@@ -156,7 +156,7 @@ def test_a_pin_is_obeyed_from_the_cache_and_nobody_stays_on_trial(replica: Repli
     replica.follow()
 
     lineup = replica.parts.slot.require()
-    assert (lineup.champion.version, lineup.champion.scorer.score_one((None, None, None)), lineup.canary) == (1, 0.3, None)
+    assert (lineup.champion.version, lineup.champion.scorer.score_rows([(None, None, None)]), lineup.canary) == (1, [0.3], None)
     assert [(told["what"], told["subject"], told["why"]) for told in replica.incidents()] == [
         ("pin_set", f"{QUEUES}/1", "operator: it answers nonsense")
     ]
