@@ -224,6 +224,7 @@ class Predictor:
             "assignment": canary.assignment,
             "canary": canary.version,
             "champion": champion.version,
+            "canary_first": order[0] is canary,
             "canary_us": took[CANARY],
             "champion_us": took[CHAMPION],
             "champion_probabilities": scores[CHAMPION],
