@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from mlops_lab.serving.on_fastapi import create_app, server_of
 from mlops_lab.serving.on_uvicorn import ConnectionLimits
@@ -19,20 +21,33 @@ from serving_builders import Replica, a_replica, an_item
 BODY = json.dumps(an_item()).encode()
 
 
+@dataclass
+class House:
+    """A replica behind uvicorn in a thread of this process."""
+
+    server: uvicorn.Server
+    port: int
+    callers: "list[Caller]" = field(default_factory=list)
+
+    def call(self) -> "Caller":
+        """Open a connection."""
+        self.callers.append(Caller(self.port))
+        return self.callers[-1]
+
+
 @contextmanager
-def listening(replica: Replica, **limits: float) -> Iterator[Callable[[], "Caller"]]:
-    """The replica behind uvicorn in a thread of this process; gives what opens a connection to it."""
-    callers: list[Caller] = []
+def listening(replica: Replica, **limits: float) -> Iterator[House]:
     server = server_of(create_app(replica.parts, limits=ConnectionLimits(**limits)))  # type: ignore[arg-type]
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        house = House(server, listener.getsockname()[1])
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         until(lambda: server.started)
         try:
-            yield lambda: callers.append(Caller(listener.getsockname()[1])) or callers[-1]  # type: ignore[func-returns-value]
+            yield house
         finally:
-            for caller in callers:
+            for caller in house.callers:
                 caller.close()
             server.should_exit = True
             thread.join(timeout=20)
@@ -89,8 +104,8 @@ def logged(replica: Replica) -> list[dict[str, object]]:
 def test_requests_in_every_form_are_answered(tmp_path: Path) -> None:
     chunked = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     half = len(BODY) // 2
-    with listening(a_replica(tmp_path)) as call:
-        caller = call()
+    with listening(a_replica(tmp_path)) as house:
+        caller = house.call()
         for parts in (
             [a_request()],
             [a_request(path="/v1/predict?verbose=1")],
@@ -107,7 +122,7 @@ def test_requests_in_every_form_are_answered(tmp_path: Path) -> None:
         assert caller.reader.readline() == b"\r\n"
         assert caller.send(BODY).reply()[0] == 200
         for last in (a_request(BODY, "Connection: close"), a_request(line="POST /v1/predict HTTP/1.0")):
-            closing = call().send(last)
+            closing = house.call().send(last)
             status, headers, _ = closing.reply()
             assert (status, headers["connection"]) == (200, "close")
             assert closing.is_closed
@@ -115,8 +130,8 @@ def test_requests_in_every_form_are_answered(tmp_path: Path) -> None:
 
 def test_pipelined_requests_are_answered_in_their_order_whatever_way_each_takes(tmp_path: Path) -> None:
     health = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-    with listening(a_replica(tmp_path)) as call:
-        caller = call()
+    with listening(a_replica(tmp_path)) as house:
+        caller = house.call()
         for _ in range(20):
             caller.send(a_request() + health + a_request(b"{") + a_request(path="/v1/predict?x") + health + a_request() + a_request())
             replies = [caller.reply() for _ in range(7)]
@@ -134,8 +149,8 @@ def test_what_comes_in_together_is_written_together(tmp_path: Path, monkeypatch:
         return write(frames)
 
     monkeypatch.setattr(replica.parts.log, "write", counted)
-    with listening(replica) as call:
-        caller = call().send(a_request() * 10)
+    with listening(replica) as house:
+        caller = house.call().send(a_request() * 10)
         assert {caller.reply()[0] for _ in range(10)} == {200}
 
     assert sizes == [10]
@@ -163,20 +178,20 @@ def test_what_comes_in_together_is_written_together(tmp_path: Path, monkeypatch:
     ],
 )
 def test_what_goes_beyond_a_limit_gets_a_reason_and_the_connection_ends(status: int, parts: list[bytes], tmp_path: Path) -> None:
-    with listening(a_replica(tmp_path), head_bytes=4096, body_bytes=100_000, head_s=0.3, body_s=0.3) as call:
-        caller = call().send(*parts, pause_s=0.005)
+    with listening(a_replica(tmp_path), head_bytes=4096, body_bytes=100_000, head_s=0.3, body_s=0.3) as house:
+        caller = house.call().send(*parts, pause_s=0.005)
         found, headers, body = caller.reply()
         if status == 408 and found == 200:
             found, headers, body = caller.reply()
         assert (found, headers["connection"], headers["content-type"]) == (status, "close", "application/problem+json")
         assert json.loads(body)["detail"]
         assert caller.is_closed
-        assert call().send(a_request()).reply()[0] == 200
+        assert house.call().send(a_request()).reply()[0] == 200
 
 
 def test_an_idle_connection_is_closed_and_a_busy_one_is_not(tmp_path: Path) -> None:
-    with listening(a_replica(tmp_path), idle_s=0.6) as call:
-        idle, busy = call(), call()
+    with listening(a_replica(tmp_path), idle_s=0.6) as house:
+        idle, busy = house.call(), house.call()
         for _ in range(15):
             assert busy.send(a_request()).reply()[0] == 200
             time.sleep(0.1)
@@ -184,20 +199,20 @@ def test_an_idle_connection_is_closed_and_a_busy_one_is_not(tmp_path: Path) -> N
 
 
 def test_a_connection_too_many_is_told_to_come_back(tmp_path: Path) -> None:
-    with listening(a_replica(tmp_path), connections=3) as call:
-        callers = [call() for _ in range(3)]
+    with listening(a_replica(tmp_path), connections=3) as house:
+        callers = [house.call() for _ in range(3)]
         assert {caller.send(a_request()).reply()[0] for caller in callers} == {200}
-        extra = call()
+        extra = house.call()
         status, headers, _ = extra.reply()
         assert (status, headers["retry-after"], headers["connection"]) == (429, "1", "close")
         callers[0].close()
-        until(lambda: call().send(a_request()).reply()[0] == 200)
+        until(lambda: house.call().send(a_request()).reply()[0] == 200)
 
 
 def test_a_full_queue_turns_away_and_answers_those_it_took(tmp_path: Path) -> None:
     replica = a_replica(tmp_path)
-    with listening(replica, waiting=4) as call:
-        caller = call().send(a_request() * 10)
+    with listening(replica, waiting=4) as house:
+        caller = house.call().send(a_request() * 10)
         replies = [caller.reply() for _ in range(10)]
         assert sorted(status for status, _, _ in replies) == [200] * 4 + [429] * 6
         assert {headers["retry-after"] for status, headers, _ in replies if status == 429} == {"1"}
@@ -208,12 +223,35 @@ def test_a_full_queue_turns_away_and_answers_those_it_took(tmp_path: Path) -> No
 
 def test_who_does_not_read_replies_gets_no_more_and_hinders_nobody(tmp_path: Path) -> None:
     many = a_request(json.dumps({"items": [an_item()] * 200}).encode())
-    with listening(a_replica(tmp_path), body_s=0.5) as call:
-        deaf = call()
+    with listening(a_replica(tmp_path), body_s=0.5) as house:
+        deaf = house.call()
         deaf.socket.settimeout(0.3)
         with pytest.raises((TimeoutError, ConnectionError)):
             deaf.send(*[many] * 3000)
-        assert call().send(a_request()).reply()[0] == 200
+        assert house.call().send(a_request()).reply()[0] == 200
+
+
+def test_an_end_finishes_what_began_and_tells_the_others_to_go_elsewhere(tmp_path: Path) -> None:
+    """After SIGTERM a request that is half here is answered, an idle connection may send one more, and none is cut."""
+    with listening(a_replica(tmp_path), drain_s=0.5) as house:
+        begun, idle, forgotten = (house.call() for _ in range(3))
+        begun.send(a_request()[:-10])
+        assert {caller.send(a_request()).reply()[0] for caller in (idle, forgotten)} == {200}
+        house.server.should_exit = True
+        until(lambda: _refused(house.port))
+        for caller, rest in ((begun, a_request()[-10:]), (idle, a_request())):
+            status, headers, _ = caller.send(rest).reply()
+            assert (status, headers["connection"]) == (200, "close")
+            assert caller.is_closed
+        assert forgotten.is_closed
+
+
+def _refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 class TestDisk:
@@ -228,9 +266,9 @@ class TestDisk:
             flushes.append(len(logged(replica)))
             fdatasync(fd)
 
-        with listening(replica) as call:
+        with listening(replica) as house:
             monkeypatch.setattr(os, "fdatasync", held)
-            callers = [call() for _ in range(6)]
+            callers = [house.call() for _ in range(6)]
             callers[0].send(a_request())
             assert flushing.wait(10)
             for caller in callers[1:]:
@@ -253,8 +291,8 @@ class TestDisk:
             raise OSError(5, "Input/output error")
 
         keyed = a_request(BODY, "Idempotency-Key: k1")
-        with listening(replica) as call:
-            caller = call()
+        with listening(replica) as house:
+            caller = house.call()
             with monkeypatch.context() as patch:
                 patch.setattr(os, "fdatasync", broken)
                 status, headers, _ = caller.send(keyed).reply()

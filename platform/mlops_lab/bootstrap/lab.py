@@ -94,9 +94,10 @@ class Lab:
     def trail(self) -> "AuditTrail":
         from mlops_lab.audit.checkpoint import HeadsFile
         from mlops_lab.audit.on_sql import SqlAudit
-        from mlops_lab.scoring.keys import signing_key
+        from mlops_lab.scoring.keys import KeyRing, signing_key
 
-        return SqlAudit(self._engine, HeadsFile(self.home / "audit-heads.jsonl"), signing_key(self.keys), self.clock)
+        key, writers = signing_key(self.keys), KeyRing(self.keys, also_retired=True)
+        return SqlAudit(self._engine, HeadsFile(self.home / "audit-heads.jsonl"), key, self.clock, writers)
 
     @cached_property
     def ledger(self) -> "Ledger":

@@ -311,7 +311,7 @@ class FastProtocol(HttpToolsProtocol):
             if route is not None:
                 self._route = route
                 self._body = b""
-                self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0" and not self._turns.draining
+                self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
                 if self.expect_100_continue:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
@@ -361,7 +361,7 @@ class FastProtocol(HttpToolsProtocol):
         busy = self._busy
         busy.waiting -= 1
         done = busy.waiting == 0
-        close = done and not busy.keep_alive
+        close = done and (self._turns.draining or not busy.keep_alive)
         if not self.transport.is_closing():
             self.transport.write(_written(reply, self.server_state.default_headers, close))
             if close:
