@@ -43,7 +43,7 @@ class CanaryGuard:
         """
         self._lab = lab
         self._limits = limits or lab.canary_limits
-        self._watched: _Watched | None = None
+        self._watched: Watched | None = None
         self._settled: int | None = None
 
     def step(self) -> Verdict | None:
@@ -81,7 +81,7 @@ class CanaryGuard:
     def _look(self, line: Assignment) -> Verdict:
         champion = self._lab.ledger.champion().version
         if self._watched is None or (self._watched.line.id, self._watched.champion) != (line.id, champion):
-            self._watched = _Watched(line, champion, self._lab.clock.now())
+            self._watched = Watched(line, champion, self._lab.clock.now())
         watched = self._watched
         watched.read(self._lab.logs_of_replicas)
         return judge_canary(watched.evidence, watched.elapsed_s, self._limits)
@@ -168,7 +168,7 @@ def last_trial(lab: Lab) -> Fact | None:
     return max(lab.ledger.facts(TRIAL), key=lambda fact: fact.id, default=None)
 
 
-class _Watched:
+class Watched:
     """One trial: what was read of it, and how far.
 
     Only what was scored beside the present champion counts; if the champion changes, reading begins anew.
