@@ -200,9 +200,11 @@ class Books:
         if self.down:
             raise RegistryUnreachable.at("the tests' ledger", "it is down")
         lines = {line.role: line for line in self.lines}
-        named = {line.version for line in lines.values() if line.version is not None}
+        champion = lines.get(Role.CHAMPION)
+        earlier = tuple(ledger.ways_back(self.lines, {*self.barred, champion.version if champion else None}))
+        named = {line.version for line in (*lines.values(), *earlier) if line.version is not None}
         digests = {number: self.digests[number] for number in named}
-        return Standing(lines, digests, frozenset(self.barred), frozenset(self.pins))
+        return Standing(lines, digests, frozenset(self.barred), frozenset(self.pins), earlier)
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,11 @@ def test_no_target_asks_for_something_that_is_not_there(target: str) -> None:
     subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
 
 
-def test_ci_runs_lint_then_test_and_takes_no_argument() -> None:
+def test_ci_runs_lint_then_test_then_faults_and_takes_no_argument() -> None:
     script = ROOT / ".ci" / "run"
     subprocess.run(["bash", "-n", str(script)], check=True)
-    steps = re.findall(r"^step make (\w+)", script.read_text(), re.MULTILINE)
-    assert steps[-2:] == ["lint", "test"]
+    steps = re.findall(r"^step make ([\w-]+)", script.read_text(), re.MULTILINE)
+    assert steps[-3:] == ["lint", "test", "chaos-short"]
     refused = subprocess.run(["bash", str(script), "fast"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "no argument" in refused.stderr

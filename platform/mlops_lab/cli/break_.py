@@ -142,6 +142,7 @@ def _list(output: Output) -> None:
         [[fault.name, shown(on[fault.name]) if fault.name in on else None, fault.meaning, fault.promise] for fault in CATALOGUE.values()],
     )
     output.say("Next: `lab break NAME` starts one and plays until the platform has decided about it.")
+    output.say("Faults of the service itself (kill, full disk, lost ledger, bad canary, ...): `lab chaos --list`.")
     faults = [
         {"name": f.name, "since": on.get(f.name), "meaning": f.meaning, "promise": f.promise, "ends_in": f.ends_in}
         for f in CATALOGUE.values()

@@ -21,7 +21,7 @@ from mlops_lab.governance.approval import policy_identity
 from mlops_lab.monitoring.canary import CanaryLimits, Cause, Evidence, Outcome, Trial, Verdict, judge_canary
 from mlops_lab.registry.ledger import OVERRIDE, ROLLBACK, Fact, barred
 from mlops_lab.registry.version import Assignment, Role
-from mlops_lab.serving.prediction_log import Position, read_frames
+from mlops_lab.serving.prediction_log import Damage, Position, read_frames
 from mlops_lab.serving.segments import segment_numbers, segment_path
 
 TRIAL = "trial"
@@ -193,7 +193,7 @@ class Watched:
         for replica, directory in logs:
             after = self._positions.get(replica) or self._start(directory)
             try:
-                for position, frame in read_frames(directory, after):
+                for position, frame in read_frames(directory, after, on_damage=_tell_damage):
                     self._positions[replica] = position
                     trial = self._trial_in(frame)
                     if trial is not None:
@@ -222,3 +222,8 @@ class Watched:
         took = None if said["canary_us"] is None else float(said["canary_us"])
         champion = [float(each) for each in said["champion_probabilities"]]
         return Trial(error, took, float(said["champion_us"]), canary, champion, bool(said["canary_first"]))
+
+
+def _tell_damage(damage: Damage) -> None:
+    """What cannot be read is no evidence, and what comes after it is. The shipper puts it on the record."""
+    log.warning("canary.log_damaged", extra={"segment": damage.path.name, "bytes": damage.size, "why": damage.why})

@@ -1,0 +1,117 @@
+"""`lab chaos`: the promises of the service, each tried by a fault, proven from outside."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlops_lab.cli.output import Output
+from mlops_lab.errors import UsageError
+
+if TYPE_CHECKING:
+    from mlops_lab.bootstrap import Lab
+    from mlops_lab.chaos import Fault, Result
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@click.command
+@click.argument("names", nargs=-1)
+@click.option("--short/--long", default=True, show_default=True, help="A few minutes for CI, or the form whose result is committed.")
+@click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Of every random choice.")
+@click.option("--list", "listing", is_flag=True, help="List the faults and what they promise.")
+@click.option("--write", is_flag=True, help="Keep the results, and write platform/docs/faults.md from them.")
+@click.option("--keep", is_flag=True, help="Leave the scratch homes with their histories and logs, and say where.")
+@click.pass_context
+def command(ctx: click.Context, names: tuple[str, ...], short: bool, seed: int, listing: bool, write: bool, keep: bool) -> None:
+    """Try to break the service by the faults NAMES, or by all of them, and check from outside whether each promise held.
+
+    \b
+    lab chaos --list      what is tried, and what is promised
+    lab chaos F6          kill -9 under load: is every acknowledged prediction in the log?
+    lab chaos --long      everything, at full size
+
+    Works in scratch folders and on ports of its own; a home and its services are not touched. Leaves with 1 when a promise did not hold.
+    """
+    output = ctx.ensure_object(Output)
+    from mlops_lab.chaos.catalogue import CATALOGUE, fault_called
+
+    chosen = [fault_called(name) for name in names] if names else list(CATALOGUE.values())
+    if listing:
+        if names or write:
+            raise UsageError("Which of these?", "give --list alone, or the NAMES of faults to try.")
+        output.table(["fault", "what is done", "promise", "figure"], [[f.id, f.does, f.promise, f.asked] for f in chosen])
+        output.say("Next: `lab chaos F6` tries one, `lab chaos` all of them in their short form.")
+        output.result({"faults": [{"id": f.id, "does": f.does, "promise": f.promise, "asked": f.asked} for f in chosen]})
+        return
+    results = _prove(output, chosen, short, seed, keep)
+    if write:
+        _write(output, results)
+    failed = [result.id for result in results if not result.finding.held]
+    output.say(f"Did not hold: {', '.join(failed)}." if failed else f"All {len(results)} promises held.")
+    output.result({"results": results, "held": not failed})
+    ctx.exit(1 if failed else 0)
+
+
+def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: int, keep: bool) -> "list[Result]":
+    from mlops_lab.chaos import Size
+    from mlops_lab.chaos.catalogue import CATALOGUE
+    from mlops_lab.chaos.runner import prove, require_tools
+    from mlops_lab.chaos.world import World
+
+    require_tools(chosen)
+    size = Size.SHORT if short else Size.LONG
+    results: list[Result] = []
+    with _scratch(keep) as folder:
+        world = World(folder, _lab_at)
+        output.say(f"{len(chosen)} faults, {size} form, seed {seed}.")
+        for fault, result in zip(chosen, prove(chosen, world, seed, size), strict=True):
+            results.append(result)
+            held = "held" if result.finding.held else "DID NOT HOLD"
+            output.say(f"{fault.id:>4}  {held:<12} {result.seconds:6.1f} s  {fault.title}: {result.finding.measured}")
+            for sentence in result.finding.broken:
+                output.say(f"        {sentence}")
+        if keep:
+            output.say(f"The scratch homes are in {folder}.")
+    rows = [[r.id, CATALOGUE[r.id].title, CATALOGUE[r.id].asked, r.finding.measured, r.finding.held, r.seconds] for r in results]
+    output.table(["fault", "what was done", "figure asked", "figure measured", "held", "seconds"], rows)
+    return results
+
+
+@contextmanager
+def _scratch(keep: bool) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="lab-chaos-"))
+    try:
+        yield folder
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lab_at(home: Path) -> "Lab":
+    from mlops_lab.bootstrap import Lab
+    from mlops_lab.settings import load_settings
+
+    return Lab(load_settings(home=home))
+
+
+def _write(output: Output, results: "Sequence[Result]") -> None:
+    from mlops_lab.chaos.bugs import BUGS
+    from mlops_lab.chaos.catalogue import CATALOGUE
+    from mlops_lab.chaos.results import Kept, page, read_results, write_results
+
+    today, commit = f"{datetime.now(UTC):%Y-%m-%d}", _commit()
+    write_results(DOCS / "faults.json", [Kept(result, today, commit) for result in results])
+    (DOCS / "faults.md").write_text(page(CATALOGUE, read_results(DOCS / "faults.json"), BUGS))
+    output.say(f"Written: {DOCS / 'faults.md'}.")
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=DOCS, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "no commit"
