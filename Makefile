@@ -12,11 +12,11 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down status doctor test lint fmt bench chaos-short chaos lock clean clean-env
+.PHONY: help install env data demo up down status doctor test lint fmt bench bench-parts chaos-short chaos lock clean clean-env
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
-	@echo "  More: ARGS='...' is handed to the command of demo, up and test; PYTHON=/path/to/python3.12 chooses the Python."
+	@echo "  More: ARGS='...' is handed to the command of demo, up, test and bench; PYTHON=/path/to/python3.12 chooses the Python."
 
 install: env data ## Install everything: locked packages by hash into .venv, then the flight data
 
@@ -55,7 +55,10 @@ fmt: env ## Repair style and format where a tool can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install ## Measure: each tests/benchmarks/bench_*.py prints its figures
+bench: install ## Measure the service beside MLflow and FastAPI; results in tests/benchmarks/results (ARGS=--quick tries it)
+	@PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m benchmarks.serving $(ARGS)
+
+bench-parts: install ## Measure single parts: each tests/benchmarks/bench_*.py prints its figures
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
 
 chaos-short: install ## Try to break the service in a few minutes, as CI does (ARGS='F6 F16' for some)

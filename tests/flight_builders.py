@@ -1,5 +1,6 @@
 """A few made-up flights with human defaults, and the two engines that answer what was known about one of them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,20 +9,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlops_lab.features import Value
+from mlops_lab.features import Ask, Value
 from mlops_lab.flights import messages
 from mlops_lab.flights.offline import history_features
 from mlops_lab.flights.online import FlightState
-from mlops_lab.flights.request import ask
+from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.schema import FLIGHTS, WEATHER_TABLE
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import question
 from mlops_lab.flights.transform import FEATURES, WEATHER
+from mlops_lab.serving.bodies import Bodies
 
 NAMES = tuple(feature.name for feature in FEATURES)
 SCHEDULED = datetime(2013, 7, 1, 16, 30, tzinfo=UTC)
 MOMENT = SCHEDULED - timedelta(hours=1)
 """When the question about a flight at `SCHEDULED` is asked."""
+
+BODIES = Bodies(FlightsOnline())
+
+
+def ask(item: Mapping[str, Any]) -> Ask:
+    """The question of one item, read as the service reads it."""
+    return BODIES.predict(json.dumps(item).encode()).asks[0]
 
 
 def a_flight(name: str = "asked", **changes: Any) -> dict[str, Any]:

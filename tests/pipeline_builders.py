@@ -208,6 +208,7 @@ def serve(
     version: int | None = None,
     shuffle: int | None = None,
     twice: bool = False,
+    canary: int | None = None,
     replica: str = "replica-1",
 ) -> None:
     """Answer a week's parcels by a version (None: the champion) and hear what became of them, into a replica's prediction log.
@@ -217,6 +218,7 @@ def serve(
         turned: See `parcels`.
         shuffle: A seed; frames and outcomes come in another order.
         twice: Each tenth outcome is delivered again, later.
+        canary: A version that answers each third request, as canary, and is always sure of the worst.
     """
     table = parcels(window, turned=turned) if rows is None else rows
     number = lab.ledger.champion().version if version is None else version
@@ -230,6 +232,8 @@ def serve(
     probabilities = probabilities_of(scorer_of(lab, number), asked)
     digest = lab.ledger.version(number).scorer_sha256
     frames = [_answers(number, digest, table.iloc[at : at + 60], probabilities[at : at + 60]) for at in range(0, len(table), 60)]
+    if canary is not None:
+        frames[::3] = [_by_canary(frame, canary) for frame in frames[::3]]
     known = table[table["hours_late"].notna()]
     frames += [_outcomes(known.iloc[at : at + 60]) for at in range(0, len(known), 60)]
     if shuffle is not None:
@@ -265,6 +269,14 @@ def _answers(number: int, digest: str, rows: pd.DataFrame, probabilities: NDArra
             for row, probability in zip(rows.itertuples(index=False), probabilities, strict=True)
         ],
     }
+
+
+def _by_canary(frame: dict[str, Any], number: int) -> dict[str, Any]:
+    rows = [row | {"probability": 0.97} for row in frame["rows"]]
+    said = [row["probability"] for row in frame["rows"]]
+    trial = {"canary": number, "champion": frame["model_version"], "canary_us": 40.0, "champion_us": 30.0, "error": None}
+    answered = {"variant": "canary", "model_version": number, "scorer_sha256": "c" * 64, "assignment": 2, "rows": rows}
+    return frame | answered | {"trial": trial | {"champion_probabilities": said}}
 
 
 def _outcomes(rows: pd.DataFrame) -> dict[str, Any]:

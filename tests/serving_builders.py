@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typing_extensions import TypedDict
 
-from mlops_lab.clock import FixedClock, WallClock, from_iso
+from mlops_lab.clock import FixedClock, WallClock
 from mlops_lab.errors import RegistryUnreachable, ScorerRefused, StoreUnreachable
 from mlops_lab.events import Message
 from mlops_lab.events.on_sqlite import SqliteBus
@@ -25,7 +26,9 @@ from mlops_lab.registry import ledger
 from mlops_lab.registry.ledger import Standing
 from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
+from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import FieldWrong
+from mlops_lab.serving.fields import Moment, closed, text
 from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.prediction_log import Durability, Position, read_frames
 from mlops_lab.serving.service import ServingParts, assemble
@@ -42,25 +45,41 @@ FEATURES = (
 )
 
 
+@closed({"id": "q1", "place": "gate", "at": "2013-04-01T12:00:00Z"})
+class Spot(TypedDict):
+    """Where, and when."""
+
+    id: NotRequired[Annotated[str, text("^[ -~]{1,20}$", "Yours.", "q1")]]
+    place: Annotated[str, text("^[^\u0000-\u001f]{1,50}$", "The name of the place.", "gate")]
+    at: Moment
+
+
+@closed({"long": True})
+class Seen(TypedDict):
+    """What the queue was like."""
+
+    long: bool
+
+
 class Queues:
-    """How long is the queue at a place? An item is `{"id", "place", "at"}`, an outcome `{"long": true}`."""
+    """How long is the queue at a place? Nobody knows it of a place that is closed, and the type of an item cannot say so."""
 
     features = FEATURES
+    item: type[Any] = Spot
+    outcome: type[Any] = Seen
 
-    def ask(self, item: Mapping[str, Any]) -> Ask:
-        place = item.get("place")
-        if not isinstance(place, str) or not place:
-            raise FieldWrong("place", "must be a text")
-        try:
-            at = from_iso(item["at"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise FieldWrong("at", "must be a moment") from error
-        return Ask(str(item.get("id", "?")), at, {"place": place})
+    def ask(self, item: Spot) -> Ask:
+        if item["place"] == "closed":
+            raise FieldWrong("place", "is closed")
+        return Ask(item.get("id", "?"), item["at"], item)
 
-    def outcome(self, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
-        if type(outcome.get("long")) is not bool:
-            raise FieldWrong("long", "must be true or false")
-        return {"long": outcome["long"]}
+
+BODIES = Bodies(Queues())
+
+
+def ask(item: Mapping[str, Any]) -> Ask:
+    """The question of one item, read as the service reads it."""
+    return BODIES.predict(json.dumps(item).encode()).asks[0]
 
 
 class Counted:

@@ -133,6 +133,10 @@ def damages() -> dict[str, tuple[str, str]]:
         "the references": ("bus.db", "DELETE FROM message WHERE topic = 'references'"),
         "the last decision": ("lab.db", "DELETE FROM fact WHERE id = (SELECT MAX(id) FROM fact WHERE kind = 'decision')"),
         "a message": ("bus.db", "DELETE FROM message WHERE topic = 'observations' AND offset = 100"),
+        "an answer that was told": (
+            "bus.db",
+            "DELETE FROM message WHERE topic = 'answers' AND offset = (SELECT MAX(offset) FROM message WHERE topic = 'answers')",
+        ),
         "a flow run": ("prefect/prefect.db", "DELETE FROM flow_run WHERE name LIKE 'retrain%'"),
         "a model version's tag": ("mlflow.db", "DELETE FROM model_version_tags WHERE key = 'scorer_sha256' AND version = 1"),
         "the alias": ("mlflow.db", "DELETE FROM registered_model_aliases"),

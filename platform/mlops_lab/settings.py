@@ -33,9 +33,11 @@ class ServiceSettings(Section):
     )
     tokens: Path | None = Field(None, description="File with the tokens that may send feedback, one per line; unset takes the home's own.")
     log_limit_mib: int = Field(4096, ge=32, description="Size of a replica's prediction log at which it takes no more until shipped.")
+    log_keep_mib: int = Field(1024, ge=0, description="MiB of a prediction log that stay when shipped; half of the limit at most.")
     idempotency_s: float = Field(600, ge=0, description="Seconds for which an Idempotency-Key is remembered.")
     idempotency_log_mib: int = Field(64, ge=1, description="MiB of the prediction log behind an answer, after which its key is forgotten.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest body of a request.")
+    max_items: int = Field(1000, ge=1, le=10_000, description="Most items of a request.")
     max_head_bytes: int = Field(16 * 1024, ge=1024, le=65536, description="Largest request line and headers together.")
     max_headers: int = Field(64, ge=8, description="Most headers of a request.")
     max_connections: int = Field(1024, ge=1, description="Most connections at once; one more gets 429.")
@@ -89,6 +91,28 @@ class PolicySettings(Section):
     orders_per_day: int = Field(1, ge=1, description="Retrainings per day of event time.")
 
 
+class CanarySettings(Section):
+    """When a canary is aborted, and when it has passed."""
+
+    error_rate_limit: float = Field(0.01, gt=0, lt=1, description="Share of requests a canary may fail, 0 to 1.")
+    errors_in_a_row: int = Field(5, ge=1, description="So many failures one after the other abort it at once.")
+    latency_ratio_limit: float = Field(1.25, gt=1, description="Its median scoring time by the champion's on the same rows.")
+    score_shift_limit: float = Field(0.06, gt=0, le=1, description="Mean difference of its probabilities from the champion's, either way.")
+    score_distance_limit: float = Field(
+        0.15, gt=0, le=1, description="Largest difference between the two cumulative distributions of probabilities."
+    )
+    min_requests: int = Field(500, ge=50, description="Requests below which it does not pass; fewer at the deadline is no data.")
+    min_s: float = Field(60, ge=0, description="Seconds below which it does not pass.")
+    deadline_s: float = Field(1800, gt=0, description="Seconds after which it is aborted unless it has passed; below the lease.")
+    alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance of a wrong verdict over all looks at one canary.")
+
+
+class FaultSettings(Section):
+    """Faults on purpose, for drills. All are off unless a variable is set."""
+
+    canary_error_share: float = Field(0.0, ge=0, le=1, description="Share of the requests dealt to a canary that it fails.")
+
+
 class Settings(BaseSettings):
     """The whole list."""
 
@@ -104,6 +128,8 @@ class Settings(BaseSettings):
     consoles: ConsoleSettings = ConsoleSettings()
     judge: JudgeSettings = JudgeSettings()
     policy: PolicySettings = PolicySettings()
+    canary: CanarySettings = CanarySettings()
+    fault: FaultSettings = FaultSettings()
 
 
 def load_settings(**given: object) -> Settings:
@@ -118,11 +144,18 @@ def load_settings(**given: object) -> Settings:
             near = difflib.get_close_matches(name, known, n=1)
             raise SettingsWrong(f"{name} is no setting.", f"did you mean {near[0]}?" if near else "`lab doctor --settings` lists them.")
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         raise SettingsWrong(f"{name}: {first['msg']} (found {first['input']!r}).", "correct or unset the variable.") from error
+    if settings.canary.deadline_s >= settings.service.canary_lease_s:
+        raise SettingsWrong(
+            f"LAB_CANARY__DEADLINE_S ({settings.canary.deadline_s:g}) is not below LAB_SERVICE__CANARY_LEASE_S "
+            f"({settings.service.canary_lease_s:g}): replicas would end a trial before the guard does.",
+            "shorten the deadline, or lengthen the lease.",
+        )
+    return settings
 
 
 def names() -> dict[str, str]:

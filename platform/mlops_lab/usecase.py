@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the serving process reads this module and must stay free of
 
 
 class OnlineUseCase(Protocol):
-    """The half that answers: standard library only, imported by the serving process."""
+    """The half that answers: nothing heavier than pydantic, imported by the serving process."""
 
     @property
     def model(self) -> str:
@@ -35,12 +35,18 @@ class OnlineUseCase(Protocol):
         """A new, empty feature state."""
         ...
 
-    def ask(self, item: Mapping[str, Any]) -> Ask:
-        """Read one question. Raises `serving.contract.FieldWrong` that names the field."""
+    @property
+    def item(self) -> type[Any]:
+        """One item of a request: a TypedDict under `serving.fields.closed`. It is parser and documentation in one."""
         ...
 
-    def outcome(self, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Check what a feedback item says happened. Raises `serving.contract.FieldWrong` that names the field."""
+    @property
+    def outcome(self) -> type[Any]:
+        """What a feedback item says happened: a TypedDict under `serving.fields.closed`."""
+        ...
+
+    def ask(self, item: Any) -> Ask:
+        """Turn a valid item into a question. Raises `serving.contract.FieldWrong` for what its type cannot say."""
         ...
 
 

@@ -83,7 +83,8 @@ def test_every_command_has_one_sentence_that_fits_its_line(capsys: pytest.Captur
 
 
 def test_the_commands_of_the_loop_are_all_there() -> None:
-    wanted = "demo up down status ingest train judge promote rollback watch policy replay break audit history gates doctor"
+    wanted = "demo up down status ingest train judge promote shadow canary rollback watch policy replay break audit history gates log"
+    wanted += " keys chaos doctor"
     assert sorted(COMMANDS) == sorted(wanted.split())
     assert len(COMMANDS) == sum(len(section) for section in LOOP.values())
 
@@ -217,7 +218,7 @@ class Shop:
         self.supervisor = Supervisor(home)
         self.services = [Service("worker", (sys.executable, "-c", program), "", ready, ready_s=30.0)]
 
-    def supervised(self) -> tuple[Supervisor, list[Service]]:
+    def supervised(self, replicas: int = 1) -> tuple[Supervisor, list[Service]]:
         return self.supervisor, self.services
 
 

@@ -94,7 +94,8 @@ def a_folder(path: Path, window: Window, **changes: Any) -> str:
 def test_help_of_every_command_imports_no_framework() -> None:
     code = (
         "import sys; from mlops_lab.cli.main import run; "
-        "[run([name, '--help']) for name in 'ingest train judge promote rollback watch policy replay break history gates audit'.split()]; "
+        "names = 'ingest train judge promote canary rollback watch policy replay break history gates audit'.split(); "
+        "[run([name, '--help']) for name in names]; "
         "print('\\n'.join(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -102,7 +103,9 @@ def test_help_of_every_command_imports_no_framework() -> None:
     assert not heavy & {name.partition(".")[0] for name in done.stderr.split()}
 
 
-@pytest.mark.parametrize("words", [["history"], ["gates"], ["audit"], ["watch"], ["train"], ["judge", "1"], ["promote", "1"], ["replay"]])
+@pytest.mark.parametrize(
+    "words", [["history"], ["gates"], ["audit"], ["watch"], ["train"], ["judge", "1"], ["promote", "1"], ["canary"], ["replay"]]
+)
 def test_an_empty_home_says_how_to_begin_and_stays_empty(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +276,47 @@ def test_an_override_needs_an_operator_and_a_reason_and_passes_the_bar(lab: Smal
     forced = said("promote", "2", "--override", "--why", "the complaint was wrong", "--as", "operator")["assignment"]
     assert (forced["kind"], forced["why"]) == ("override", "the complaint was wrong")
     assert lab.trail.entries()[-1].action == "OverrideForced"
+
+
+def test_a_canary_gets_its_share_shows_how_it_stands_and_can_be_ended(
+    lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said("canary")["running"] is False
+    assert "not operator" in said("canary", "10", "--as", "approver", code=30)["error"]["what"]
+    for words in (["200"], ["0"], ["0.05"]):
+        assert "no share for a canary" in said("canary", *words, code=2)["error"]["what"]
+    assert "neither a percentage" in said("canary", "much", code=2)["error"]["what"]
+    assert "needs a reason" in said("canary", "10", "--override", code=2)["error"]["what"]
+    assert "no version 9" in said("canary", "10", "--version", "9", code=30)["error"]["what"]
+    assert "is the champion" in said("canary", "10", "--version", "1", code=30)["error"]["what"]
+    assert "No canary runs" in said("canary", "promote", code=2)["error"]["what"]
+    assert lab.ledger.current(Role.CANARY) is None
+
+    begun = said("canary", "10.5%")
+    assert (begun["version"], begun["assignment"]["weight"], begun["assignment"]["by"]) == (2, 0.105, "operator")
+    found = said("canary")
+    assert (found["version"], found["share"], found["passed"], found["verdict"]["outcome"]) == (2, 0.105, False, "continue")
+    assert found["verdict"]["figures"]["requests"] == 0
+    assert "Verdict so far: continue; 0 of at least 500 requests." in told(capsys, "canary")
+    assert "has not passed" in said("canary", "promote", code=30)["error"]["what"]
+
+    assert said("canary", "off", "--why", "enough")["ended"] is True
+    assert "No canary runs" in said("canary", "off", code=2)["error"]["what"]
+
+
+def test_a_canary_that_passed_takes_the_traffic_once_an_approver_says_yes(lab: SmallLab, said: Said) -> None:
+    line = said("canary", "10")["assignment"]
+    lab.ledger.record("trial", str(line["id"]), {"outcome": "passed", "version": 2}, at=AT, by="policy:x", why="all is well")
+
+    assert "not approver" in said("canary", "promote", "--as", "operator", code=30)["error"]["what"]
+    assert lab.ledger.champion().version == 1
+    given = said("canary", "promote", "--as", "approver")["assignment"]
+
+    assert (given["version"], given["by"], given["kind"]) == (2, "approver", "promotion")
+    left = lab.ledger.current(Role.CANARY)
+    assert left is not None
+    assert left.version is None
+    assert said("canary")["last"]["outcome"] == "passed"
 
 
 def test_who_loses_the_race_is_told_the_winner(lab: SmallLab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:

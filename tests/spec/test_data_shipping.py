@@ -1,5 +1,6 @@
 """What the prediction log says is in the tables once, whatever dies in between and however often it is read."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 
 from mlops_lab.data import Column, Shipped, Shipper, shipping
 from mlops_lab.data.on_delta import DeltaTables
+from mlops_lab.data.shadow import SHADOW_SCORES
+from mlops_lab.data.shipping import SET_ASIDE
 from mlops_lab.errors import ProgressMoved, SchemaRefused
 
 AT = "2013-04-01T12:00:00Z"
@@ -166,15 +169,119 @@ def test_two_shippers_of_one_log_double_nothing(tables: DeltaTables, shipper: Sh
         feedback(1, weather="fine"),
         feedback(1, late="perhaps"),
         feedback(1) | {"items": [{"event_id": "v1"}]},
+        {"kind": "shadow", "rows": [{}]},
+        {"kind": "incident", "at": "yesterday", "what": "w", "subject": "s", "why": "y", "digests": {}},
+        {"kind": ["predictions"]},
     ],
 )
-def test_a_frame_that_is_not_understood_stops_the_shipping_and_is_not_skipped(
+def test_a_frame_that_is_not_understood_is_set_aside_whole_and_holds_up_nothing(
     tables: DeltaTables, shipper: Shipper, strange: dict[str, Any]
 ) -> None:
+    """A frame of a newer release, or of a broken one, is neither lost nor in the way of those behind it."""
     shipper.ship("one", LOG[:1])
 
-    with pytest.raises(SchemaRefused):
-        shipper.ship("one", [(15, strange), *LOG[1:]])
+    done = shipper.ship("one", [(15, strange), *LOG[1:]])
 
-    assert shipper.position("one") in (0, 10)
-    assert shipped(tables)[1] == []
+    assert (done.aside, done.position) == (1, 50)
+    assert shipped(tables) == ALL
+    aside = tables.read(SET_ASIDE).to_dict("records")
+    assert [(row["replica"], row["position"], json.loads(row["frame"])) for row in aside] == [("one", 15, strange)]
+    assert aside[0]["kind"] == (strange["kind"] if isinstance(strange.get("kind"), str) else "none")
+    assert aside[0]["why"]
+
+
+def test_setting_aside_again_changes_nothing(tables: DeltaTables, shipper: Shipper) -> None:
+    log = [(5, {"kind": "weather"}), *LOG[:2], (25, {"kind": "tides"}), *LOG[2:]]
+    shipper.ship("one", log[:2])
+    shipper.ship("one", log)
+    shipper.ship("one", log)
+
+    assert sorted(tables.read(SET_ASIDE)["position"]) == [5, 25]
+    assert shipped(tables) == ALL
+
+
+def test_a_release_that_understands_takes_up_what_was_set_aside_once(tables: DeltaTables, tmp_path: Path) -> None:
+    """The older release knows no answers; the newer one reads what the older one kept."""
+    with pytest.MonkeyPatch.context() as older:
+        older.setattr(shipping, "KINDS", ("feedback",))
+        assert Shipper(tables, [Distance(), City()], OUTCOME).ship("one", LOG).aside == 3
+    assert shipped(tables) == ([], ALL[1])
+
+    for _ in range(2):
+        newer = Shipper(DeltaTables(tmp_path / "tables"), [Distance(), City()], OUTCOME)
+        taken = newer.take_up()
+        assert [position for position, _ in taken["one"]] == [10, 30, 50]
+        assert shipped(tables) == ALL
+
+
+def test_a_table_of_another_shape_stops_the_shipping(tmp_path: Path, shipper: Shipper) -> None:
+    """That is not the frames' fault, so they are not set aside for it."""
+    shipper.ship("one", LOG)
+    other = Shipper(DeltaTables(tmp_path / "tables"), [City()], OUTCOME)
+    narrow = answers(9, rows=[answers(9)["rows"][0] | {"features": [None]}])
+
+    with pytest.raises(SchemaRefused, match="other columns"):
+        other.ship("one", [(60, narrow)])
+
+
+# --- Canary, shadow, incident ------------------------------------------------------------------------------------------------------
+
+
+def shadow(*numbers: int) -> dict[str, Any]:
+    rows = [{"prediction_id": f"p{n}", "probability": 0.25, "champion_probability": 0.5} for n in numbers]
+    return {
+        "kind": "shadow",
+        "model": "m",
+        "model_version": 4,
+        "scorer_sha256": "t",
+        "assignment": 8,
+        "scored_at": "2026-01-01T00:00:01Z",
+        "took_us": 40.0,
+        "rows": rows,
+    }
+
+
+TRIAL = {"canary": 4, "champion": 3, "canary_us": None, "champion_us": 40.0, "champion_probabilities": [0.4], "error": "no answer"}
+
+
+def test_an_answer_by_the_canary_is_an_answer(tables: DeltaTables, shipper: Shipper) -> None:
+    """It is what was given, once; what the champion would have said stays in the log, with key, digest and trace."""
+    told = {"trial": TRIAL | {"error": None}, "key": "k", "asked": "d", "trace": "00-a-b-01"}
+    shipper.ship("one", [(10, answers(1)), (20, answers(2, variant="canary", model_version=4, **told)), (30, answers(3, trial=TRIAL))])
+
+    rows = tables.read("predictions").sort_values("prediction_id")
+    assert rows["variant"].tolist() == ["champion", "canary", "champion"]
+    assert rows["model_version"].tolist() == [3, 4, 3]
+    assert tables.version(SET_ASIDE) == 0
+
+
+def test_shadow_scores_have_a_table_of_their_own_with_the_same_progress(tables: DeltaTables, shipper: Shipper) -> None:
+    log = [(10, answers(1, 2)), (20, shadow(1, 2)), (30, answers(3)), (40, shadow(3))]
+    assert shipper.ship("one", log[:2]) == Shipped(predictions=2, outcomes=0, position=20, shadows=2)
+    assert shipper.ship("one", log) == Shipped(predictions=1, outcomes=0, position=40, shadows=1)
+    assert shipper.ship("one", log) == Shipped(0, 0, 40)
+
+    rows = tables.read(SHADOW_SCORES).sort_values("prediction_id")
+    assert rows["prediction_id"].tolist() == ["p1", "p2", "p3"]
+    row = rows.to_dict("records")[0]
+    assert (row["model_version"], row["assignment"], row["probability"], row["champion_probability"]) == (4, 8, 0.25, 0.5)
+    assert row["scored_at"] == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert sorted(tables.read("predictions")["prediction_id"]) == ["p1", "p2", "p3"]
+
+
+def test_what_follows_a_chunk_comes_when_its_rows_are_in_the_tables(tables: DeltaTables, shipper: Shipper) -> None:
+    seen: list[tuple[int, int, list[str]]] = []
+    log = [*LOG[:2], (25, {"kind": "weather"})]
+
+    shipper.ship("one", log, then=lambda chunk: seen.append((chunk.last, len(chunk.aside), shipped(tables)[0])))
+
+    assert seen == [(25, 1, ["p1", "p2"])]
+
+
+def test_a_chunk_is_bounded_in_rows_too(shipper: Shipper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "CHUNK_ROWS", 3)
+    cut: list[int] = []
+
+    shipper.ship("one", LOG, then=lambda chunk: cut.append(chunk.last))
+
+    assert cut == [20, 40, 50]  # 3 rows, 3 rows, the rest

@@ -22,6 +22,7 @@ from flight_builders import (
     answers_offline,
     answers_online,
     arrived,
+    ask,
     departed,
     messages_of,
     observed,
@@ -33,7 +34,6 @@ from mlops_lab.events import Message
 from mlops_lab.features import Value
 from mlops_lab.flights import online as online_module
 from mlops_lab.flights.online import FlightState
-from mlops_lab.flights.request import ask
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import Timeline, question
 from mlops_lab.flights.transform import FEATURES, WEATHER

@@ -17,6 +17,7 @@ from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import APPROVER, OPERATOR, PLATFORM
 from mlops_lab.data.label import OUTCOMES
 from mlops_lab.data.prediction import PREDICTIONS
+from mlops_lab.demo.stores import Stores
 from mlops_lab.errors import (
     BatchConflict,
     BatchUnreadable,
@@ -37,7 +38,7 @@ from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, or
 from mlops_lab.pipelines.promote import project_alias, promote
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.train import gather, held_out_rows
-from mlops_lab.pipelines.watch import watch
+from mlops_lab.pipelines.watch import measure, watch
 from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.registry.version import Role, State
 from mlops_lab.replay.resume import answered_since
@@ -47,6 +48,7 @@ from mlops_lab.serving.prediction_log import PredictionLog
 from mlops_lab.training import export
 from mlops_lab.training.rows import as_moment
 from pipeline_builders import (
+    NOW,
     PER_DAY,
     SmallLab,
     a_training,
@@ -790,6 +792,68 @@ def test_work_that_appears_between_two_looks_is_not_overlooked() -> None:
             return self.last
 
     assert not settled(SimpleNamespace(bus=Busy(), outbox=SimpleNamespace(pending=lambda limit: [])))  # type: ignore[arg-type]
+
+
+# --- Answers by a canary ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_watch_measures_the_champion_by_its_own_answers(lab: SmallLab) -> None:
+    """A canary that is sure of the worst answers a third of the week: neither skill nor drift of the champion is touched by it."""
+    serve(lab, week(7), canary=2)
+    ship(lab)
+    beside = measure(week(7), lab)
+
+    served_by = lab.tables.read(PREDICTIONS)
+    own = served_by[served_by["model_version"] == 1]
+    assert served_by["variant"].value_counts().to_dict() == {"champion": len(own), "canary": len(served_by) - len(own)}
+    assert len(own) < 0.7 * len(served_by)
+    assert beside.performance is not None
+    assert (beside.predictions, beside.labels, beside.performance.n) == (len(own), len(own), len(own))
+    assert beside.drift is not None
+    assert not beside.drift.prediction.drifted
+    assert beside.drift.rows == len(own)
+    assert beside.quality is not None
+    assert [finding.rows for finding in beside.quality.findings] == [len(served_by)]  # what came in is checked whole
+
+
+def test_a_canary_that_takes_the_traffic_is_measured_by_what_it_answered_before_too(lab: SmallLab) -> None:
+    """The version counts, not the variant. That it took the traffic is shown by an answer as champion only."""
+    _, second = training_flow(a_training(week(7).start, "retrain"), lab)
+    serve(lab, week(7), canary=second.number)
+    replacing = lab.ledger.champion().id
+    lab.ledger.assign(
+        Role.CHAMPION, second.number, replacing=replacing, kind="override", by=OPERATOR, why="it is better", at=week(7).closes_at
+    )
+    ship(lab)
+    by_canary = int((lab.tables.read(PREDICTIONS)["variant"] == "canary").sum())
+
+    assert measure(week(7), lab).predictions == measure(week(7), lab).labels == by_canary > 0
+    assert Stores(lab).first_answer_by(second.number, NOW) is None
+    assert Stores(lab).first_answer_by(1, NOW) == NOW
+    assert sorted(Stores(lab).told) == sorted(lab.tables.read(PREDICTIONS)["prediction_id"])
+
+
+def test_what_a_canary_answered_is_trained_on_once_like_any_answer(moved: SmallLab, first_home: SmallLab, tmp_path: Path) -> None:
+    """Inputs and outcomes are the same, whoever answered: so is the training data, to the digest."""
+    other = copied(first_home, tmp_path / "with-canary")
+    shutil.rmtree(other.home / "inbox")
+    serve(moved, week(7))
+    serve(other, week(7), canary=2)
+    ship(moved)
+    ship(other)
+
+    assert digest(other) == digest(moved)
+    keys = gather(a_training(AT), other).training.keys
+    assert len(set(keys)) == len(keys)
+
+
+def test_an_interrupted_replay_knows_what_a_canary_answered(lab: SmallLab) -> None:
+    serve(lab, week(7), canary=2)
+    before = answered_since(lab, week(7).start - timedelta(seconds=1))
+    ship(lab)
+
+    assert answered_since(lab.again(), week(7).start - timedelta(seconds=1)) == before
+    assert len(before) == 7 * PER_DAY
 
 
 # --- Shipping and resuming --------------------------------------------------------------------------------------------------------

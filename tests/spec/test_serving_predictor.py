@@ -18,9 +18,7 @@ from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.loaded import LineUp, Loaded, picker, try_out
 from mlops_lab.serving.prediction_log import encode, read_frames
 from mlops_lab.serving.predictor import ONE_BY_ONE, Answered, Question, few
-from serving_builders import FEATURES, NOON, Flat, Queues, Replica, a_count, a_replica, an_item
-
-ask = Queues().ask
+from serving_builders import FEATURES, NOON, Flat, Replica, a_count, a_replica, an_item, ask
 
 
 def answered(replica: Replica, asks: Sequence[Ask], request_id: str = "r", **more: Any) -> Answered:
@@ -110,7 +108,7 @@ def test_moments_are_logged_in_utc_whatever_zone_the_use_case_kept(tmp_path: Pat
 
     replica = a_replica(tmp_path)
     replica.follow()
-    asked = replace(ask(an_item()), moment=NOON.astimezone(ZoneInfo("America/New_York")))
+    asked = ask(an_item())._replace(moment=NOON.astimezone(ZoneInfo("America/New_York")))
 
     frame = orjson.loads(encode(answered(replica, [asked]).frame)[8:])
 

@@ -73,7 +73,7 @@ class SqlAudit:
         heads: The second place; best on another disk, with other permissions.
         key: Seals each entry.
         clock: Wall time.
-        trusted: Public keys of earlier writers, when the key was changed.
+        trusted: Public keys of earlier and later writers, when the key was changed; gone through anew each time.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class SqlAudit:
         self.clock = clock
         self._heads = heads
         self._key = key
-        self._trusted = (key.public_key(), *trusted)
+        self._others = trusted
         self._busy = threading.local()
 
     @contextmanager
@@ -118,6 +118,10 @@ class SqlAudit:
         except (StoreUnreachable, RegistryUnreachable) as error:
             # The record stands and is sealed; its head follows with the next record, and `verify` insists on it.
             log.warning("audit.head_delayed", extra={"seq": head.seq, "why": error.what})
+
+    @property
+    def _trusted(self) -> tuple[Ed25519PublicKey, ...]:
+        return (self._key.public_key(), *self._others)
 
     def entries(self) -> Sequence[AuditEntry]:
         """All entries, in order. Raises AuditBroken where one cannot even be read."""

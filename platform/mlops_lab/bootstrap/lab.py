@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlops_lab.events.outbox import Outbox
     from mlops_lab.gates.port import Gate
     from mlops_lab.governance.approval import Approvals
+    from mlops_lab.monitoring.canary import CanaryLimits
     from mlops_lab.monitoring.port import DriftReport
     from mlops_lab.registry.catalog import Catalog
     from mlops_lab.registry.judge import JudgeLimits
@@ -93,9 +94,10 @@ class Lab:
     def trail(self) -> "AuditTrail":
         from mlops_lab.audit.checkpoint import HeadsFile
         from mlops_lab.audit.on_sql import SqlAudit
-        from mlops_lab.scoring.keys import signing_key
+        from mlops_lab.scoring.keys import KeyRing, signing_key
 
-        return SqlAudit(self._engine, HeadsFile(self.home / "audit-heads.jsonl"), signing_key(self.keys), self.clock)
+        key, writers = signing_key(self.keys), KeyRing(self.keys, also_retired=True)
+        return SqlAudit(self._engine, HeadsFile(self.home / "audit-heads.jsonl"), key, self.clock, writers)
 
     @cached_property
     def ledger(self) -> "Ledger":
@@ -203,6 +205,23 @@ class Lab:
             slices=self.use_case.slices,
             calibration_error=said.calibration_limit,
             latency_us=said.latency_limit_us,
+        )
+
+    @cached_property
+    def canary_limits(self) -> "CanaryLimits":
+        from mlops_lab.monitoring.canary import CanaryLimits
+
+        said = self.settings.canary
+        return CanaryLimits(
+            error_rate=said.error_rate_limit,
+            errors_in_a_row=said.errors_in_a_row,
+            latency_ratio=said.latency_ratio_limit,
+            score_shift=said.score_shift_limit,
+            score_distance=said.score_distance_limit,
+            min_requests=said.min_requests,
+            min_s=said.min_s,
+            deadline_s=said.deadline_s,
+            alpha=said.alpha,
         )
 
     @property

@@ -8,16 +8,15 @@ from mlops_lab.clock import WallClock
 from mlops_lab.errors import LabError
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.flights.online_usecase import FlightsOnline
-from mlops_lab.flights.request import ITEM_SCHEMA, OUTCOME_SCHEMA
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore, InTime
+from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_fastapi import create_app, run
 from mlops_lab.serving.on_uvicorn import ConnectionLimits
-from mlops_lab.serving.openapi import Documentation
 from mlops_lab.serving.service import assemble
 from mlops_lab.serving.tokens import Tokens
 from mlops_lab.settings import Settings, load_settings
@@ -54,9 +53,9 @@ def serve(settings: Settings) -> None:
         durability=service.durability,
         log_limit_bytes=service.log_limit_mib * 2**20,
         window=Window(service.idempotency_s, service.idempotency_log_mib * 2**20),
+        faults=Faults(settings.fault.canary_error_share),
         limits=Limits(every_s=service.follow_s, canary_lease_s=service.canary_lease_s, known_max_age_s=service.known_max_age_s),
     )
-    about = Documentation("Will this flight arrive late?", item=ITEM_SCHEMA, outcome=OUTCOME_SCHEMA)
     limits = ConnectionLimits(
         body_bytes=service.max_body_bytes,
         head_bytes=service.max_head_bytes,
@@ -68,7 +67,7 @@ def serve(settings: Settings) -> None:
         waiting=service.max_waiting,
         drain_s=service.drain_s,
     )
-    run(create_app(parts, about, limits), service.host, service.port)
+    run(create_app(parts, "Will this flight arrive late?", limits, service.max_items), service.host, service.port)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,20 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlops_lab.embedded import Service, State, Status, require_free
 from mlops_lab.errors import LabError, PortInUse
 
 GIB = 1024**3
+MIB = 1024**2
+LATE_S = 60.0
+"""Seconds after which a record that is not shipped is worth a look; the watcher ships every few seconds."""
+if TYPE_CHECKING:
+    from mlops_lab.pipelines.backlog import Backlog
 _FRAMEWORKS = ("deltalake", "evidently", "fastapi", "great_expectations", "mlflow", "pandas", "prefect", "sklearn", "sqlalchemy")
 
 
@@ -129,6 +136,27 @@ def leftovers(statuses: Sequence[Status]) -> Check:
         f"died since the last start: {names}",
         f"read {dead[0].log}; `lab up` starts it again, `lab down` forgets it.",
     )
+
+
+def shipping(backlogs: Sequence["Backlog"], now: datetime, limit_bytes: int) -> Check:
+    """Whether what was answered reaches the tables: how much waits, since when, and what could not be read."""
+    if not backlogs:
+        return Check("prediction log", Health.OK, "nothing was answered yet")
+    waiting = [one for one in backlogs if one.unshipped_bytes]
+    size = sum(one.size_bytes for one in backlogs) / MIB
+    behind = sum(one.unshipped_bytes for one in backlogs) / MIB
+    oldest = min((one.unshipped_since for one in waiting if one.unshipped_since), default=None)
+    age_s = (now - oldest).total_seconds() if oldest else 0.0
+    found = f"{size:.1f} MiB, of which {behind:.1f} MiB are not shipped" + (f", the oldest for {age_s:.0f} s" if oldest else "")
+    if any(one.unshipped_bytes > limit_bytes / 2 for one in backlogs):
+        return Check("prediction log", Health.FAIL, found, "start the watcher with `lab up`: at the limit the service answers 503.")
+    if age_s > LATE_S:
+        return Check("prediction log", Health.WARN, found, "`lab up` starts the watcher, which ships; its log says what holds it up.")
+    aside = sum(one.aside for one in backlogs)
+    if aside:
+        way_out = "`lab history` lists them as incidents; keep them, or delete them once they are looked at."
+        return Check("prediction log", Health.WARN, f"{found}; {aside} files hold bytes that could not be read", way_out)
+    return Check("prediction log", Health.OK, found)
 
 
 def _existing(folder: Path) -> Path:

@@ -78,6 +78,8 @@ def _of_fact(fact: "Fact") -> Line | None:
             what, subject, says = "order", fact.subject, f"train a challenger ({body['origin']})"
         case "order_failed":
             what, subject, says = "order FAILED", fact.subject, body["what"]
+        case "incident":
+            what, subject, says = "incident", fact.subject, f"{body['what']} ({body['subject']}): {fact.why}"
         case "page":
             what, subject, says = "somebody paged", fact.subject, body["because"]
         case "judgement":

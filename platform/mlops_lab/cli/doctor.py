@@ -51,11 +51,14 @@ def show_what_to_do(output: Output, found: Sequence[Check]) -> None:
 def _of_this_home() -> list[Check]:
     """The checks that need the settings; a wrong setting or an unreadable record is itself a finding."""
     try:
+        from mlops_lab.bootstrap import Lab
         from mlops_lab.cli.supervised import supervised  # late: a broken environment must not keep the doctor from speaking
         from mlops_lab.flights.fetch import FILES
+        from mlops_lab.pipelines.backlog import backlog
         from mlops_lab.settings import load_settings
 
         settings = load_settings()
+        lab = Lab(settings)
         supervisor, services = supervised()
         statuses = supervisor.status(services)
     except ImportError as error:
@@ -68,4 +71,5 @@ def _of_this_home() -> list[Check]:
         checks.data(settings.data, FILES),
         *checks.ports(services, statuses),
         checks.leftovers(statuses),
+        checks.shipping(backlog(lab), lab.clock.now(), settings.service.log_limit_mib * checks.MIB),
     ]

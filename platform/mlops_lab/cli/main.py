@@ -41,6 +41,7 @@ LOOP: dict[str, dict[str, Entry]] = {
         "replay": Entry("replay", "Let time go by: flights ask, outcomes arrive hours later."),
         "watch": Entry("watch", "Close a week: quality, drift, skill, and one decision."),
         "policy": Entry("policy", "Show when it retrains, with its false alarms and misses."),
+        "canary": Entry("canary", "Give a challenger a share of the requests, and see how it does."),
         "rollback": Entry("rollback", "Give the traffic back to the version before."),
         "break": Entry("break_", "Let a fault loose and see what the platform does about it."),
         "chaos": Entry("chaos", "Try to break the service, and prove from outside that its promises hold."),
@@ -48,6 +49,8 @@ LOOP: dict[str, dict[str, Entry]] = {
     "What happened, and can it be trusted": {
         "history": Entry("history", "Tell what was decided, and what served at which time."),
         "gates": Entry("gates", "Read the verdicts of the data gates, with examples."),
+        "log": Entry("log", "Find predictions in the log and its tables, each exactly once."),
+        "keys": Entry("keys", "List, rotate and retire the keys that sign models."),
         "audit": Entry("audit", "Verify the audit trail, entry by entry."),
         "doctor": Entry("doctor", "Find what usually goes wrong on a machine, and the way out."),
     },

@@ -6,6 +6,8 @@ from mlops_lab.data.port import FeatureLike
 from mlops_lab.data.schema import Column, TableSchema
 
 PREDICTIONS = "predictions"
+CHAMPION, CANARY = "champion", "canary"
+"""Variants: as what the version answered. Each row is the answer that was given, so a question has one row, whoever answered it."""
 
 _ANSWER = (
     Column("prediction_id", "text", nullable=False),

@@ -132,6 +132,8 @@ def _service(s: Stores) -> Findings:
     complete = logged.is_unique and set(logged) == known
     yield "every answer is in the table once, and none that was not asked for", complete, f"{len(logged)} answers"
     yield "as many live answers as questions", len(s.live) == asked.rows == len(answered), f"{asked.rows} live, {probes.rows} probes"
+    told = len(s.told) == len(s.live) and set(s.told) == set(s.live["prediction_id"])
+    yield "every live answer was told on the bus, once", told, f"{len(s.told)} told"
     events = s.outcomes["event_id"]
     yield "every accepted outcome is in the table", set(events) == set(s.journal.ids("feedback")), f"{events.nunique()} outcomes"
     moments = s.live.sort_values("answered_at", kind="stable")["moment"]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from mlops_lab.audit.chain import Break
 from mlops_lab.bootstrap import Lab
 from mlops_lab.data.label import OUTCOMES, Labelled, join
-from mlops_lab.data.prediction import PREDICTIONS
-from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES
+from mlops_lab.data.prediction import CHAMPION, PREDICTIONS
+from mlops_lab.events import ANSWERS, CONTROL, OBSERVATIONS, REFERENCES
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.captured import LIVE
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
@@ -129,9 +129,16 @@ class Stores:
             found = db.execute("SELECT message_id FROM outbox WHERE topic = ? AND sent_at IS NOT NULL", (CONTROL,))
             sent = {str(identifier) for (identifier,) in found}
         gaps = [f"topic {topic} has {count} messages up to offset {head}" for topic, (count, head) in topics.items() if count != head]
-        gaps += [f"topic {topic} is gone" for topic in (OBSERVATIONS, REFERENCES, CONTROL) if topic not in topics]
+        gaps += [f"topic {topic} is gone" for topic in (ANSWERS, OBSERVATIONS, REFERENCES, CONTROL) if topic not in topics]
         gaps += [f"{group} has finished {offset} of {topic}" for group, topic, offset in groups if offset > topics.get(topic, (0, 0))[1]]
         return gaps + [f"message {identifier} was sent and is not there" for identifier in sorted(sent - control)]
+
+    @cached_property
+    def told(self) -> list[str]:
+        """Every prediction that the bus was told of, in its order."""
+        wanted = "SELECT one.value FROM message, json_each(message.data, '$.predictions') AS one WHERE topic = ? ORDER BY offset"
+        with sqlite3.connect(f"file:{self.lab.home / 'bus.db'}?mode=ro", uri=True, timeout=10) as db:
+            return [str(identifier) for (identifier,) in db.execute(wanted, (ANSWERS,))]
 
     @cached_property
     def scored_by_first(self) -> NDArray[np.float64]:
@@ -139,8 +146,9 @@ class Stores:
         return probabilities_of(scorer_of(self.lab, min(self.versions)), _as_rows(self.lab, self.labelled.rows))
 
     def first_answer_by(self, number: int, after: datetime) -> datetime | None:
-        """Wall time of the first answer by a version after a moment."""
-        mine = self.predictions[(self.predictions["model_version"] == number) & (self.predictions["answered_at"] >= after)]
+        """Wall time of the first answer by a version as champion after a moment. What it answered as canary before is no takeover."""
+        by_champion = self.predictions[self.predictions["variant"] == CHAMPION]
+        mine = by_champion[(by_champion["model_version"] == number) & (by_champion["answered_at"] >= after)]
         return None if mine.empty else mine["answered_at"].min().to_pydatetime()
 
     def catalog_version(self, number: int) -> dict[str, Any]:

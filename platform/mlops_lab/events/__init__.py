@@ -3,6 +3,6 @@
 from mlops_lab.events.message import Message
 from mlops_lab.events.outbox import Outbox, Pending, relay
 from mlops_lab.events.port import Delivery, EventBus
-from mlops_lab.events.topics import CONTROL, OBSERVATIONS, REFERENCES
+from mlops_lab.events.topics import ANSWERS, CONTROL, OBSERVATIONS, REFERENCES
 
-__all__ = ["CONTROL", "OBSERVATIONS", "REFERENCES", "Delivery", "EventBus", "Message", "Outbox", "Pending", "relay"]
+__all__ = ["ANSWERS", "CONTROL", "OBSERVATIONS", "REFERENCES", "Delivery", "EventBus", "Message", "Outbox", "Pending", "relay"]

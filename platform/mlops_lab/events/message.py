@@ -21,6 +21,7 @@ class Message:
         subject: CloudEvents `subject`, also the partition key: an airport, a tail number, a model.
         data: JSON object. Numbers, texts, ids; no floats that are NaN or infinite.
         id: Unique per event; publishing the same id twice has the effect of once.
+        traceparent: The request that led to it, as the distributed tracing extension of CloudEvents writes it (W3C); empty without.
     """
 
     type: str
@@ -29,9 +30,11 @@ class Message:
     data: Mapping[str, Any]
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     source: str = SOURCE
+    traceparent: str = ""
 
     def to_cloudevent(self) -> dict[str, Any]:
         """The structured-mode JSON object, `specversion` 1.0."""
+        traced = {"traceparent": self.traceparent} if self.traceparent else {}
         return {
             "specversion": "1.0",
             "id": self.id,
@@ -40,6 +43,7 @@ class Message:
             "time": iso(self.at),
             "subject": self.subject,
             "datacontenttype": "application/json",
+            **traced,
             "data": dict(self.data),
         }
 
@@ -53,4 +57,5 @@ class Message:
             data=event["data"],
             id=event["id"],
             source=event["source"],
+            traceparent=event.get("traceparent", ""),
         )

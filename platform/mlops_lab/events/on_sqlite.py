@@ -16,7 +16,7 @@ from mlops_lab.events.port import Delivery
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
     topic TEXT NOT NULL, offset INTEGER NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, type TEXT NOT NULL,
-    at TEXT NOT NULL, subject TEXT NOT NULL, data TEXT NOT NULL,
+    at TEXT NOT NULL, subject TEXT NOT NULL, data TEXT NOT NULL, traceparent TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (topic, offset)) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (topic, id);
 CREATE TABLE IF NOT EXISTS progress (
@@ -41,7 +41,7 @@ class SqliteBus:
         self._connection: sqlite3.Connection | None = None
 
     def publish(self, topic: str, messages: Iterable[Message]) -> int:
-        rows = [(m.id, m.source, m.type, iso(m.at), m.subject, _encode(dict(m.data))) for m in messages]
+        rows = [(m.id, m.source, m.type, iso(m.at), m.subject, _encode(dict(m.data)), m.traceparent) for m in messages]
         if not rows:
             return 0
         with self._lock:
@@ -51,7 +51,7 @@ class SqliteBus:
                 head = before = self._head(db, topic)
                 for row in rows:
                     head += db.execute(
-                        "INSERT INTO message VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (topic, id) DO NOTHING",
+                        "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (topic, id) DO NOTHING",
                         (topic, head + 1, *row),
                     ).rowcount
                 db.execute("COMMIT")
@@ -63,7 +63,8 @@ class SqliteBus:
 
     def read(self, topic: str, after: int, limit: int = 1000) -> Sequence[Delivery]:
         found = self._query(
-            "SELECT offset, id, source, type, at, subject, data FROM message WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?",
+            "SELECT offset, id, source, type, at, subject, data, traceparent FROM message"
+            " WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?",
             (topic, after, limit),
         )
         return [Delivery(row[0], _message(row[1:])) for row in found]
@@ -104,6 +105,7 @@ class SqliteBus:
                 db.execute("PRAGMA synchronous=NORMAL")
                 db.execute("PRAGMA wal_autocheckpoint=8000")  # pages; a checkpoint waits for the disk, so not every second one
                 db.executescript(_SCHEMA)
+                _add_traceparent(db)
             except (sqlite3.Error, OSError) as error:
                 raise BusUnreachable.at(str(self._path), str(error)) from error
             self._connection = db
@@ -114,8 +116,21 @@ class SqliteBus:
         return int(db.execute("SELECT COALESCE(MAX(offset), 0) FROM message WHERE topic = ?", (topic,)).fetchone()[0])
 
 
+def _add_traceparent(db: sqlite3.Connection) -> None:
+    """Give a bus of an earlier release the column that it lacks; of two processes that open it at once, one does."""
+    if any(column[1] == "traceparent" for column in db.execute("PRAGMA table_info(message)")):
+        return
+    try:
+        db.execute("ALTER TABLE message ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''")
+    except sqlite3.OperationalError as error:
+        if "duplicate column" not in str(error):
+            raise
+
+
 def _message(row: tuple[object, ...]) -> Message:
-    identifier, source, kind, at, subject, data = (str(value) for value in row)
+    identifier, source, kind, at, subject, data, traceparent = (str(value) for value in row)
     # Written by `iso` above, so the last character is Z; parsing without it is three times faster on a busy topic.
     moment = datetime.fromisoformat(at[:-1]).replace(tzinfo=UTC)
-    return Message(type=kind, at=moment, subject=subject, data=json.loads(data), id=identifier, source=source or SOURCE)
+    return Message(
+        type=kind, at=moment, subject=subject, data=json.loads(data), id=identifier, source=source or SOURCE, traceparent=traceparent
+    )

@@ -8,3 +8,6 @@ REFERENCES = "references"
 
 CONTROL = "control"
 """What the platform does: facts such as `ModelPromoted` and orders such as `RetrainModel`. Low volume, read by handlers."""
+
+ANSWERS = "answers"
+"""What the service answered: one `PredictionsAnswered` per live request, told when it is in the table. Ids, never features."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 Value = float | str | None
 """One feature of one row: a number, a category, or nothing known."""
@@ -27,14 +27,13 @@ class Feature:
     meaning: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One question to the model.
+class Ask(NamedTuple):
+    """One question to the model. A tuple, since a request may make a thousand.
 
     Attributes:
         entity: What is asked about; the same entity has the same label.
         moment: Event time up to which facts may be used, aware, UTC. What happened later is invisible.
-        fields: The validated content of the request, by name.
+        fields: The validated content of the request, by name; what may be left out can be missing.
     """
 
     entity: str

@@ -59,7 +59,7 @@ class FlightState:
 
     def read(self, ask: Ask) -> FeatureRow:
         now, fields = int(ask.moment.timestamp()), ask.fields
-        carrier, origin, destination, tail = fields["carrier"], fields["origin"], fields["destination"], fields["tail_number"]
+        carrier, origin, destination, tail = fields["carrier"], fields["origin"], fields["destination"], fields.get("tail_number") or ""
         seats, built = self._register.get(tail, (None, None))
         weather = self._newest(self._weather, origin, now, WEATHER_MAX_AGE_S)
         aircraft = self._newest(self._by_aircraft, tail, now, AIRCRAFT_MAX_AGE_S)
@@ -75,7 +75,7 @@ class FlightState:
             destination=by_destination,
             aircraft_delay=aircraft[2] if aircraft else None,
         )
-        values = features_of(fields["scheduled_departure"], carrier, origin, destination, fields["distance_miles"], known)
+        values = features_of(fields["scheduled_departure"], carrier, origin, destination, fields.get("distance_miles"), known)
         ages = {
             "weather": float(now - weather[0]) if weather else None,
             "origin_departures": origin_age,

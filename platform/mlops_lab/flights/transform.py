@@ -79,11 +79,6 @@ class Known(NamedTuple):
     aircraft_delay: int | None
 
 
-def moment_of(scheduled_departure: datetime) -> datetime:
-    """The prediction moment of a flight."""
-    return scheduled_departure - ASKED_BEFORE_DEPARTURE
-
-
 def features_of(
     scheduled_departure: datetime, carrier: str, origin: str, destination: str, distance_miles: float | None, known: Known
 ) -> tuple[Value, ...]:

@@ -12,6 +12,7 @@ from mlops_lab.errors import LabError, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
+from mlops_lab.pipelines.guard import CanaryGuard
 from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.pins import take_in_pins
@@ -34,6 +35,7 @@ class Duty:
         facts: Handler by type of fact.
         ahead: Done once, before the first message: what would make the first order slow.
         idle: Done every few seconds while there is nothing else to do.
+        guard: Gives what is done every two seconds, between messages too: what must not wait until there is nothing else to do.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Duty:
     facts: Mapping[str, Handler]
     ahead: Callable[[Lab], object] | None = None
     idle: Callable[[Lab], object] | None = None
+    guard: Callable[[Lab], Callable[[], object]] | None = None
 
 
 def handle(message: Message, lab: Lab, duty: Duty) -> None:
@@ -159,6 +162,7 @@ WATCHING = Duty(
     orders={IngestBatch.TYPE: run_ingest},
     facts={"ClockReached": close_windows, "SkillLost": order_retraining, "ChampionDegraded": give_back, "DataIncidentFound": page},
     idle=ship_and_prepare,
+    guard=lambda lab: CanaryGuard(lab).step,
 )
 TRAINING = Duty(
     "trainer",

@@ -1,22 +1,89 @@
-"""From the replicas' prediction logs into the tables. Cheap to call often; each frame has its effect once."""
+"""From the replicas' prediction logs to where each frame belongs: tables, bus, audit trail. Cheap to call often; each effect is there once.
 
-from collections.abc import Iterator, Mapping
+The order is table, bus, ledger, then the note how far it came. A death in between repeats what the note does not cover, and each of the
+three knows what it has: tables by the position in the log, the bus by the id of a message, the ledger by the subject of an incident.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap import Lab
-from mlops_lab.serving.prediction_log import Position, read_frames
+from mlops_lab.events import ANSWERS
+from mlops_lab.pipelines.answered import answered
+from mlops_lab.pipelines.backlog import remember_shipped, shipped_to
+from mlops_lab.pipelines.incidents import Incidents
+from mlops_lab.serving.prediction_log import Position, drop_segments, read_frames
+
+if TYPE_CHECKING:  # pandas comes with it: not for who only asks for a backlog
+    from mlops_lab.data.shipping import Chunk, Placed
+
+TOLD_AT_ONCE = 1_000
+"""Messages per transaction of the bus: others who publish wait for no more than these."""
+MIB = 1024 * 1024
 
 
 def ship(lab: Lab) -> int:
-    """Move everything that is in the logs of all replicas into the tables; returns the rows that were appended."""
-    moved = 0
-    for replica, folder in lab.logs_of_replicas:
-        shipped = lab.shipper.ship(replica, _frames(folder, lab.shipper.position(replica)))
-        moved += shipped.predictions + shipped.outcomes
-    return moved
+    """Move everything that is in the logs of all replicas, and drop what is shipped beyond what is kept.
+
+    Returns:
+        The rows that were appended to tables.
+    """
+    take_up(lab)
+    return sum(_ship(lab, replica, folder) for replica, folder in lab.logs_of_replicas)
 
 
-def _frames(folder: Path, after: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for position, frame in read_frames(folder, Position.of(after)):
+def take_up(lab: Lab) -> None:
+    """Frames that an earlier release set aside and this one understands, once per process."""
+    if lab.shipper.taken_up:
+        return
+    folders = dict(lab.logs_of_replicas)
+    for replica, placed in lab.shipper.take_up().items():
+        _tell(lab, placed)
+        _report(placed, Incidents(lab, replica, folders.get(replica, lab.home)))
+    lab.shipper.taken_up = True
+
+
+def _ship(lab: Lab, replica: str, folder: Path) -> int:
+    incidents = Incidents(lab, replica, folder)
+    tabled = lab.shipper.position(replica)
+    incidents.missing(Position.of(tabled))
+    incidents.cut_tails()
+
+    def follow(chunk: "Chunk") -> None:
+        _tell(lab, chunk.frames)
+        _report(chunk.frames, incidents)
+        incidents.set_aside(chunk.aside)
+        remember_shipped(folder, Position.of(chunk.last))
+
+    shipped = lab.shipper.ship(replica, _frames(folder, min(tabled, shipped_to(folder).number), incidents), then=follow)
+    done = min(shipped.position, shipped_to(folder).number)
+    drop_segments(folder, Position.of(done), kept_bytes(lab))
+    return shipped.predictions + shipped.outcomes + shipped.shadows
+
+
+def kept_bytes(lab: Lab) -> int:
+    """How much of a shipped log stays: what the settings say, at least what keys are read back from, at most half of the limit."""
+    said = lab.settings.service
+    return min(max(said.log_keep_mib, said.idempotency_log_mib), said.log_limit_mib // 2) * MIB
+
+
+def _frames(folder: Path, after: int, incidents: Incidents) -> "Iterator[Placed]":
+    for position, frame in read_frames(folder, Position.of(after), on_damage=incidents.damaged):
         yield position.number, frame
+
+
+def _tell(lab: Lab, placed: "Sequence[Placed]") -> None:
+    """One event per answered live request."""
+    messages = (told for _, frame in placed if frame["kind"] == "predictions" and (told := answered(frame)) is not None)
+    while batch := list(islice(messages, TOLD_AT_ONCE)):
+        lab.bus.publish(ANSWERS, batch)
+
+
+def _report(placed: "Sequence[Placed]", incidents: Incidents) -> None:
+    from mlops_lab.data.shipping import incident_of
+
+    for position, frame in placed:
+        if frame["kind"] == "incident":
+            incidents.told(position, incident_of(frame))

@@ -8,6 +8,7 @@ import pandas as pd
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.data.digest import content_digest
+from mlops_lab.data.prediction import CANARY
 from mlops_lab.errors import EvidenceMissing, NotEnoughData
 from mlops_lab.events import Message
 from mlops_lab.features import Kind
@@ -56,7 +57,11 @@ def watch(window: Window, lab: Lab) -> Decision:
 
 
 def measure(window: Window, lab: Lab) -> WindowFacts:
-    """Everything the decision rests on, from the tables and the ledger as of the window's closing."""
+    """Everything the decision rests on, from the tables and the ledger as of the window's closing.
+
+    The champion is measured by its own answers, whether it gave them as champion or, earlier in the week, as canary. Answers by a
+    canary beside it count for the quality of the data that came in, and for nothing else here: the guard judges the canary.
+    """
     at = window.closes_at
     found = labelled(lab, window.start, window.end, at)
     served = pd.concat([found.rows, found.pending], ignore_index=True)
@@ -94,7 +99,9 @@ def _drift(served: pd.DataFrame, champion: Assignment | None, lab: Lab) -> Drift
     if champion is None or champion.version is None or served.empty:
         return None
     features = [feature for feature in lab.use_case.features if feature.name in lab.use_case.watched]
-    current = served.sort_values(["entity", "probability"], ignore_index=True)
+    # A canary's share is drawn at random, so what is left are the same inputs; its probabilities are not the champion's.
+    answered = served[(served["variant"] != CANARY) | (served["model_version"] == champion.version)]
+    current = answered.sort_values(["entity", "probability"], ignore_index=True)
     try:
         return lab.drift.compare(read_reference(champion.version, lab), current, plan(features), PREDICTION, lab.seed)
     except (NotEnoughData, EvidenceMissing) as error:

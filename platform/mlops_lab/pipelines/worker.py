@@ -16,6 +16,7 @@ from mlops_lab.pipelines.handlers import DUTIES, Duty, handle
 
 POLL_S = 0.05
 IDLE_EVERY_S = 4.0
+GUARD_EVERY_S = 2.0
 RETRY_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Worker:
         self._stop = threading.Event()
         self._prepared = duty.ahead is None
         self._idle_at = time.monotonic()
+        self._guard = None if duty.guard is None else duty.guard(lab)
+        self._guarded_at = 0.0
 
     def stop(self) -> None:
         """Finish the message in hand, then return from `run`."""
@@ -54,6 +57,7 @@ class Worker:
         if not self._prepared and duty.ahead is not None:
             duty.ahead(lab)
             self._prepared = True
+        self._look()
         relay(lab.outbox, lab.bus)
         deliveries = lab.bus.read(CONTROL, lab.bus.committed(duty.name, CONTROL), limit=100)
         for delivery in deliveries:
@@ -63,6 +67,7 @@ class Worker:
             handle(delivery.message, lab, duty)
             relay(lab.outbox, lab.bus)
             lab.bus.commit(duty.name, CONTROL, delivery.offset)
+            self._look()
             duration_ms = round((time.monotonic() - began) * 1000)
             if duration_ms >= 100:
                 log.info("worker.handled", extra={"type": delivery.message.type, "id": delivery.message.id, "duration_ms": duration_ms})
@@ -70,6 +75,18 @@ class Worker:
             duty.idle(lab)
             self._idle_at = time.monotonic()
         return len(deliveries)
+
+    def _look(self) -> None:
+        """Let the guard look, if it is time; what it fails at is not allowed to hold up the messages."""
+        if self._guard is None or time.monotonic() - self._guarded_at < GUARD_EVERY_S:
+            return
+        self._guarded_at = time.monotonic()
+        try:
+            self._guard()
+        except LabError as error:
+            log.error("worker.guard_waits", extra={"why": error.what, "next": error.next_step})
+        except Exception:  # a fault of ours: the next look may fare better, and the deadline is one of the looks
+            log.exception("worker.guard_broken")
 
 
 def settled(lab: Lab) -> bool:

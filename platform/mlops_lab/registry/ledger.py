@@ -13,9 +13,10 @@ JUDGEMENT, APPROVAL, REFUSAL, BAR = "judgement", "approval", "refusal", "bar"
 OF_VERSIONS = frozenset({JUDGEMENT, APPROVAL, REFUSAL, BAR})
 """Kinds of facts that speak of a version, whose number is their subject. Each has its own method of the ledger."""
 
-DECISION, SNAPSHOT, PIN = "decision", "snapshot", "pin"
-ONCE_ONLY = frozenset({DECISION, SNAPSHOT, PIN, "order"})
-"""Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once, a pin taken in once."""
+DECISION, SNAPSHOT, PIN, INCIDENT = "decision", "snapshot", "pin", "incident"
+ONCE_ONLY = frozenset({DECISION, SNAPSHOT, PIN, INCIDENT, "order"})
+"""Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once, a pin taken in and an
+incident told once."""
 
 PROMOTION, ROLLBACK, OVERRIDE = "promotion", "rollback", "override"
 _EVENTS = {PROMOTION: "ModelPromoted", ROLLBACK: "ModelRolledBack", OVERRIDE: "OverrideForced"}

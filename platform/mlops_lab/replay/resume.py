@@ -6,7 +6,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.clock import from_iso
 from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.pipelines.captured import LIVE
-from mlops_lab.serving.prediction_log import Position, read_frames
+from mlops_lab.serving.prediction_log import Damage, Position, read_frames
 
 Answered = dict[str, tuple[str, datetime]]
 """By entity: the id of its answer, and the moment it was asked at."""
@@ -20,8 +20,8 @@ def answered_since(lab: Lab, after: datetime) -> Answered:
     """
     found: Answered = {}
     for replica, folder in lab.logs_of_replicas:  # the logs first: what is shipped in between is then found twice, not missed
-        for _, frame in read_frames(folder, Position.of(lab.shipper.position(replica))):
-            if frame["kind"] == "predictions" and frame["purpose"] == LIVE[2]:
+        for _, frame in read_frames(folder, Position.of(lab.shipper.position(replica)), on_damage=_shipping_tells):
+            if frame.get("kind") == "predictions" and frame["purpose"] == LIVE[2]:
                 for row in frame["rows"]:
                     moment = from_iso(row["moment"])
                     if moment > after:
@@ -31,3 +31,7 @@ def answered_since(lab: Lab, after: datetime) -> Answered:
     for entity, identifier, moment in shipped.itertuples(index=False, name=None):
         found.setdefault(str(entity), (str(identifier), moment.to_pydatetime()))
     return found
+
+
+def _shipping_tells(damage: Damage) -> None:
+    """An answer that cannot be read is asked for again; that it cannot be read is recorded by the shipping."""

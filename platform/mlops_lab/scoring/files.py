@@ -1,5 +1,6 @@
 """The three files of a package, read from a folder that nobody vouches for: bounded, regular files only, never waiting for one."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -32,8 +33,10 @@ def read_package(folder: Path) -> Package:
     """
     try:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except NotADirectoryError as error:
-        raise _refused(str(folder), "it is no folder") from error
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            raise _refused(f"folder {folder.name}", "it is a link or no folder") from error
+        raise
     try:
         return Package(*(_read(directory, name, limit) for name, limit in LIMITS.items()))
     finally:

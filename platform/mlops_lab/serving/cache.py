@@ -4,12 +4,12 @@ import json
 import logging
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -123,7 +123,7 @@ class PackageCache:
                 _sync(made)
                 made.rename(place)
             except OSError:
-                shutil.rmtree(made, ignore_errors=True)
+                _remove(made)
                 raise
             _sync(self._directory)
             for digest in self.holds()[self._keep :]:
@@ -266,12 +266,21 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def _remove(place: Path) -> None:
+    """Remove whatever is there. Folders inside are lifted out one by one, so that no depth of nesting is too deep."""
+    pending = [place]
     try:
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place, ignore_errors=True)
-        else:
-            place.unlink(missing_ok=True)
-    except (OSError, RecursionError) as error:  # somebody nested folders a thousand deep
+        while pending:
+            at = pending.pop()
+            if at.is_symlink() or not at.is_dir():
+                at.unlink(missing_ok=True)
+                continue
+            for entry in list(at.iterdir()):
+                if entry.is_symlink() or not entry.is_dir():
+                    entry.unlink()
+                else:
+                    pending.append(entry.rename(place.with_name(f"{_ASIDE}{uuid4().hex}")))
+            at.rmdir()
+    except OSError as error:
         _log.error("serving.cannot_remove", extra={"path": str(place), "why": str(error)})
 
 

@@ -1,29 +1,37 @@
-"""What a request must look like, and what a refused one is told. Bodies in, validated values out; no web framework.
-
-The use case brings what it knows of its own items: a function from a JSON object to an `Ask`, which raises `FieldWrong`.
-"""
+"""What a request must look like outside of its body, and what a refused one is told. Bodies are read by `bodies.py`."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 
 from mlops_lab.features import Ask
 
-MAX_BODY_BYTES = 1024 * 1024
-MAX_ITEMS = 1000
 PROBLEM_TYPE = "application/problem+json"
-PURPOSES = ("live", "probe")
+UNUSABLE = "Content cannot be used"
 
-_MAX_NAMED = 10
-_KINDS = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+_ECHOED = 100
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT_BYTES = 55
 
-_TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-T = TypeVar("T")
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large a request may be.
+
+    Attributes:
+        max_body_bytes: Of one body.
+        max_items: In one list.
+    """
+
+    max_body_bytes: int = 1024 * 1024
+    max_items: int = 1000
+
+
+BODY_LIMITS = BodyLimits()
 
 
 class FieldWrong(ValueError):
@@ -37,9 +45,6 @@ class FieldWrong(ValueError):
         super().__init__(field, why)
         self.field = field
         self.why = why
-
-
-ParseItem = Callable[[Mapping[str, Any]], Ask]
 
 
 class Refusal(Exception):
@@ -72,12 +77,11 @@ class Refusal(Exception):
         return orjson.dumps(problem)
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
+class PredictRequest(NamedTuple):
     """A valid request for predictions.
 
     Attributes:
-        asks: 1 to `MAX_ITEMS`.
+        asks: 1 to `BodyLimits.max_items`.
         purpose: `live`, or `probe` for traffic that only tests the service and is kept out of monitoring.
         single: The body was one item, not a list, and so is the answer.
     """
@@ -87,104 +91,79 @@ class PredictRequest:
     single: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One outcome of one prediction.
+
+    Attributes:
+        event_id: Unique per event; the same id again has the effect of once.
+        prediction_id: As answered; an unknown one is taken, the join decides.
+        revision: Grows when the same outcome is corrected.
+        outcome: As the use case describes it.
+        at: Event time, ISO 8601 in UTC.
+    """
+
+    event_id: str
+    prediction_id: str
+    revision: int
+    outcome: Mapping[str, Any]
+    at: str
+
+
 def check_content_type(value: bytes | None) -> None:
-    """Raises Refusal 415 unless the body is said to be JSON."""
-    if value is None or value.split(b";", 1)[0].strip().lower() != b"application/json":
-        said = "nothing" if value is None else f"'{value.decode('latin-1')[:100]}'"
-        raise Refusal(415, "Unsupported media type", f"The body's Content-Type is {said}. Send Content-Type: application/json.")
+    """Raises Refusal 415 unless the body is said to be JSON, in UTF-8 if it says in what."""
+    if value == b"application/json":
+        return
+    kind, _, parameters = (value or b"").lower().partition(b";")
+    charset = [word.strip(b' \t"') for name, _, word in (p.partition(b"=") for p in parameters.split(b";")) if name.strip() == b"charset"]
+    if kind.strip() != b"application/json" or charset not in ([], [b"utf-8"]):
+        said = "nothing" if value is None else f"'{value[:_ECHOED].decode('latin-1')}'"
+        raise Refusal(415, "Unsupported media type", f"The body's Content-Type is {said}. Send Content-Type: application/json, in UTF-8.")
 
 
-def check_length(length: int) -> None:
-    """Raises Refusal 413 when a body has more than `MAX_BODY_BYTES`."""
-    if length > MAX_BODY_BYTES:
-        raise Refusal(413, "Body too large", f"A body may have {MAX_BODY_BYTES} bytes. Send fewer items at once.")
+def check_content_encoding(value: bytes) -> None:
+    """Raises Refusal 415 when a body is compressed: what it would become cannot be told from its length."""
+    if value.strip().lower() not in (b"", b"identity"):
+        said = value[:_ECHOED].decode("latin-1")
+        raise Refusal(415, "Unsupported media type", f"The body's Content-Encoding is '{said}'. Send the body as it is.")
+
+
+def check_length(length: int, limits: BodyLimits = BODY_LIMITS) -> None:
+    """Raises Refusal 413 when a body is too long."""
+    if length > limits.max_body_bytes:
+        raise Refusal(413, "Body too large", f"A body may have {limits.max_body_bytes} bytes. Send fewer items at once.")
 
 
 def read_request_id(value: bytes) -> str:
     """The caller's `X-Request-Id`. Raises Refusal 422 when it is not 1 to 128 printable ASCII characters without spaces."""
-    if not _REQUEST_ID.fullmatch(value):
-        raise _unusable(("X-Request-Id", "must be 1 to 128 printable ASCII characters without spaces"))
-    return value.decode("ascii")
+    return _word("X-Request-Id", value)
 
 
 def read_idempotency_key(value: bytes) -> str:
-    """The caller's `Idempotency-Key`. Raises Refusal 422 as `read_request_id` does."""
-    if not _REQUEST_ID.fullmatch(value):
-        raise _unusable(("Idempotency-Key", "must be 1 to 128 printable ASCII characters without spaces"))
-    return value.decode("ascii")
+    """The caller's `Idempotency-Key`, made like a request id. Raises Refusal 422."""
+    return _word("Idempotency-Key", value)
 
 
 def read_traceparent(value: bytes) -> str | None:
-    """The caller's W3C `traceparent`; None where it is not one, as the standard wants it."""
-    return value.decode("ascii") if _TRACEPARENT.fullmatch(value) else None
+    """The W3C Trace Context of a request: version, trace id, parent id and flags. None for what the standard says to ignore.
 
-
-def parse_predict(body: bytes, parse_item: ParseItem) -> PredictRequest:
-    """Read the body of `/v1/predict`: `{"items": [...], "purpose": "live"}`, or one item, with or without its `purpose`.
-
-    Raises:
-        Refusal: 400 when it is not JSON, 422 with up to ten wrong fields when its content cannot be used.
+    Of a version later than this one those four are what can be understood, whatever follows them.
     """
-    document = _object(body)
-    purpose = document.pop("purpose", "live")
-    if purpose not in PURPOSES:
-        raise _unusable(("purpose", f"must be one of: {', '.join(PURPOSES)}"))
-    if "items" not in document:
-        try:
-            return PredictRequest([parse_item(document)], purpose, single=True)
-        except FieldWrong as error:
-            raise _unusable((error.field or "body", error.why)) from error
-    return PredictRequest(_items(document, parse_item), purpose, single=False)
+    if not _TRACEPARENT.match(value):
+        return None
+    if len(value) > _TRACEPARENT_BYTES and (value[:2] == b"00" or value[_TRACEPARENT_BYTES:][:1] != b"-"):
+        return None
+    return value[:_TRACEPARENT_BYTES].decode("ascii")
 
 
-def parse_items(body: bytes, parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
-    """Read a body that is `{"items": [...]}` and nothing else. Raises Refusal as `parse_predict` does."""
-    document = _object(body)
-    if "items" not in document:
-        raise _unusable(("items", "is missing: it must be a list of objects"))
-    return _items(document, parse)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(400, "Not JSON", f"The body cannot be read as JSON: {error}.") from error
-    if not isinstance(document, dict):
-        raise _unusable(("body", f"must be an object, not {_kind(document)}"))
-    return document
-
-
-def _items(document: dict[str, Any], parse: Callable[[Mapping[str, Any]], T]) -> list[T]:
-    if len(document) > 1:
-        stranger = next(name for name in document if name != "items")
-        raise _unusable((stranger[:100], "is not known here: expected 'items' and no other field"))
-    items = document["items"]
-    if not isinstance(items, list) or not 1 <= len(items) <= MAX_ITEMS:
-        found = f"has {len(items)}" if isinstance(items, list) else f"is {_kind(items)}"
-        raise _unusable(("items", f"must be a list of 1 to {MAX_ITEMS} objects, {found}"))
-    parsed: list[T] = []
-    wrong: list[tuple[str, str]] = []
-    for i, item in enumerate(items):
-        if not isinstance(item, dict):
-            wrong.append((f"items[{i}]", f"must be an object, not {_kind(item)}"))
-        else:
-            try:
-                parsed.append(parse(item))
-            except FieldWrong as error:
-                wrong.append((f"items[{i}].{error.field}" if error.field else f"items[{i}]", error.why))
-        if len(wrong) == _MAX_NAMED:
-            break
-    if wrong:
-        raise _unusable(*wrong)
-    return parsed
-
-
-def _unusable(*fields: tuple[str, str]) -> Refusal:
+def unusable(*fields: tuple[str, str]) -> Refusal:
+    """The refusal 422 of what is well-formed and wrong; at least one pair of field and reason."""
     field, why = fields[0]
     more = f" ({len(fields) - 1} more in 'errors')" if len(fields) > 1 else ""
-    return Refusal(422, "Content cannot be used", f"{field} {why}{more}. Correct it and send the request again.", fields=fields)
+    return Refusal(422, UNUSABLE, f"{field} {why}{more}. Correct it and send the request again.", fields=fields)
 
 
-def _kind(value: object) -> str:
-    return _KINDS[type(value)]
+def _word(header: str, value: bytes) -> str:
+    if not _REQUEST_ID.fullmatch(value):
+        raise unusable((header, "must be 1 to 128 printable ASCII characters without spaces"))
+    return value.decode("ascii")

@@ -1,58 +1,16 @@
-"""Outcomes that come back: checked, written to the log once per event id, then acknowledged. Joining them is not done here."""
+"""Outcomes that come back: written to the log once per event id, then acknowledged. Joining them is not done here."""
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
-from mlops_lab.clock import Clock, from_iso, iso
-from mlops_lab.serving.contract import FieldWrong, Refusal
+from mlops_lab.clock import Clock
+from mlops_lab.serving.contract import UNUSABLE, Outcome, Refusal
 
-ParseOutcome = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""The use case's check of one `outcome`: returns what is to be kept. Raises FieldWrong."""
-
-_KNOWN = frozenset(("event_id", "prediction_id", "revision", "outcome", "at"))
 _REMEMBERED = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One outcome of one prediction.
-
-    Attributes:
-        event_id: Unique per event; the same id again has the effect of once.
-        prediction_id: As answered; an unknown one is taken, the join decides.
-        revision: Grows when the same outcome is corrected.
-        outcome: As the use case keeps it.
-        at: Event time, ISO 8601 in UTC.
-    """
-
-    event_id: str
-    prediction_id: str
-    revision: int
-    outcome: Mapping[str, Any]
-    at: str
-
-
-def parse_feedback_item(item: Mapping[str, Any], parse_outcome: ParseOutcome) -> Outcome:
-    """Check one item of `/v1/feedback`. Raises FieldWrong with its path in the item."""
-    strangers = item.keys() - _KNOWN
-    if strangers:
-        raise FieldWrong(min(strangers)[:100], "is not known here")
-    revision = item.get("revision", 0)
-    if type(revision) is not int or not 0 <= revision < 2**31:
-        raise FieldWrong("revision", "must be an integer from 0 to 2147483647")
-    outcome = item.get("outcome")
-    if not isinstance(outcome, dict):
-        raise FieldWrong("outcome", "must be an object")
-    try:
-        kept = parse_outcome(outcome)
-    except FieldWrong as error:
-        raise FieldWrong(f"outcome.{error.field}" if error.field else "outcome", error.why) from error
-    return Outcome(_identifier(item, "event_id"), _identifier(item, "prediction_id"), revision, kept, _moment(item))
 
 
 class FeedbackDesk:
@@ -85,7 +43,7 @@ class FeedbackDesk:
                 records.append(outcome)
             elif known != content:
                 why = "was sent before with another content: a correction is a new event with a higher revision"
-                raise Refusal(422, "Content cannot be used", f"items[{i}].event_id {why}.", fields=((f"items[{i}].event_id", why),))
+                raise Refusal(422, UNUSABLE, f"items[{i}].event_id {why}.", fields=((f"items[{i}].event_id", why),))
         self._seen.update(new)
         while len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
@@ -106,21 +64,6 @@ class Taken:
     accepted: int
     known_already: int
     new: tuple[str, ...]
-
-
-def _identifier(item: Mapping[str, Any], name: str) -> str:
-    value = item.get(name)
-    if not isinstance(value, str) or not 1 <= len(value) <= 128 or not value.isprintable():
-        raise FieldWrong(name, "must be a text of 1 to 128 printable characters")
-    return value
-
-
-def _moment(item: Mapping[str, Any]) -> str:
-    value = item.get("at")
-    try:
-        return iso(from_iso(value if isinstance(value, str) else ""))
-    except (ValueError, OverflowError) as error:
-        raise FieldWrong("at", "must be a moment in ISO 8601 with a time zone, such as 2013-04-01T12:00:00Z") from error
 
 
 def _digest(content: bytes) -> bytes:

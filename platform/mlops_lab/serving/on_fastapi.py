@@ -13,16 +13,17 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from mlops_lab.errors import PortInUse
-from mlops_lab.serving.contract import Refusal
+from mlops_lab.serving.contract import BODY_LIMITS, BodyLimits, Refusal
 from mlops_lab.serving.on_prometheus import CONTENT_TYPE, Metrics
 from mlops_lab.serving.on_uvicorn import ConnectionLimits, FastProtocol, Turns
-from mlops_lab.serving.openapi import Documentation, feedback_operation, predict_operation
+from mlops_lab.serving.openapi import document
 from mlops_lab.serving.service import FEEDBACK, PREDICT, Call, Reply, Service, ServingParts
 
 _IDLE_CATCH_UP_S = 0.5
@@ -36,15 +37,21 @@ class ServingApp(FastAPI):
     service: Service
     turns: Turns
 
+    def openapi(self) -> dict[str, Any]:
+        """The document, which is written from what reads the bodies and not from the routes."""
+        return document(self.title, self.service.bodies)
 
-def create_app(parts: ServingParts, documentation: Documentation | None = None, limits: ConnectionLimits | None = None) -> ServingApp:
-    """Make the app, with what the use case says about its bodies.
+
+def create_app(
+    parts: ServingParts, title: str = "mlops-lab", limits: ConnectionLimits | None = None, max_items: int = BODY_LIMITS.max_items
+) -> ServingApp:
+    """Make the app, with the title of its documentation page.
 
     Its start takes in the bus's facts and loads the champion, its stop closes the log.
     """
-    about = documentation or Documentation()
-    service = Service(parts)
-    turns = Turns(service, limits or ConnectionLimits())
+    limits = limits or ConnectionLimits()
+    service = Service(parts, BodyLimits(limits.body_bytes, max_items))
+    turns = Turns(service, limits)
     metrics = Metrics(service)
 
     @asynccontextmanager
@@ -65,7 +72,7 @@ def create_app(parts: ServingParts, documentation: Documentation | None = None, 
             parts.follower.stop()
             parts.log.close()
 
-    app = ServingApp(title=about.title, version="1", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
+    app = ServingApp(title=title, version="1", lifespan=lifespan, redoc_url=None, redirect_slashes=False)
     app.service = service
     app.turns = turns
 
@@ -93,8 +100,8 @@ def create_app(parts: ServingParts, documentation: Documentation | None = None, 
         """Prometheus metrics."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    app.add_api_route("/v1/predict", predict, methods=["POST"], openapi_extra=predict_operation(about.item))
-    app.add_api_route("/v1/feedback", feedback, methods=["POST"], status_code=202, openapi_extra=feedback_operation(about.outcome))
+    app.add_api_route("/v1/predict", predict, methods=["POST"])
+    app.add_api_route("/v1/feedback", feedback, methods=["POST"], status_code=202)
     app.add_api_route("/v1/model", model, methods=["GET"])
     app.add_api_route("/healthz", healthz, methods=["GET"])
     app.add_api_route("/readyz", readyz, methods=["GET"])

@@ -20,6 +20,7 @@ from mlops_lab.errors import HomeInUse, LogDamaged, LogUnwritable
 from mlops_lab.serving.segments import (
     MAGIC,
     START,
+    Damage,
     Position,
     drop_segments,
     frame,
@@ -29,7 +30,7 @@ from mlops_lab.serving.segments import (
     segment_path,
 )
 
-__all__ = ["START", "Durability", "Position", "PredictionLog", "drop_segments", "encode", "read_frames"]
+__all__ = ["START", "Damage", "Durability", "Position", "PredictionLog", "drop_segments", "encode", "read_frames"]
 
 Durability = Literal["process", "disk"]
 """`process`: a record survives the death of this process. `disk`: also a power cut, for a disk flush that requests share."""

@@ -221,6 +221,7 @@ class Predictor:
                     raise
                 error, took[CANARY] = repr(failed)[:200], None
         trial: dict[str, object] = {
+            "assignment": canary.assignment,
             "canary": canary.version,
             "champion": champion.version,
             "canary_us": took[CANARY],

@@ -6,7 +6,7 @@ endian) and a payload (one JSON object in UTF-8). Only the last segment may end 
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,23 @@ class Position:
 
 
 START = Position(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes that cannot be read: one frame that holds no JSON, or all from a broken frame to the end of a finished segment.
+
+    Attributes:
+        path: The segment.
+        begin: Behind the last frame that could be read.
+        size: How many bytes.
+        why: What is wrong at `begin`.
+    """
+
+    path: Path
+    begin: Position
+    size: int
+    why: str
 
 
 def segment_path(directory: Path, number: int) -> Path:
@@ -91,41 +108,61 @@ def frames_in(content: bytes, offset: int) -> Iterator[tuple[int, memoryview]]:
         offset = end
 
 
-def read_frames(directory: Path, after: Position = START, until: Position | None = None) -> Iterator[tuple[Position, dict[str, Any]]]:
-    """Read the log in the order it was written, also while its writer appends.
+def read_frames(
+    directory: Path, after: Position = START, until: Position | None = None, on_damage: Callable[[Damage], None] | None = None
+) -> Iterator[tuple[Position, dict[str, Any]]]:
+    """Read the log in the order it was written, also while its writer appends and while shipped segments are dropped.
 
     Args:
         directory: The log.
         after: Where an earlier reading stopped; `START` for the beginning.
         until: Last position to yield; None for all that is there. A fixed end makes a reading repeatable.
+        on_damage: Hears of what cannot be read, and the reading goes on in the next segment; None stops it there.
 
     Yields:
         The position behind each frame, and its object. A frame is yielded when all of it is there, never torn.
 
     Raises:
-        LogDamaged: A finished segment does not read to its end, or a frame's payload is not JSON.
+        LogDamaged: A finished segment does not read to its end, or a frame's payload is not JSON. Only without `on_damage`.
     """
     numbers = segment_numbers(directory)
     for number in numbers:
         if number < after.segment or (until is not None and number > until.segment):
             continue
         path = segment_path(directory, number)
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue  # dropped since we looked: only what is shipped is
+        finished = number != numbers[-1]
         read_to = max(len(MAGIC), after.offset if number == after.segment else 0)
         if len(content) >= len(MAGIC) and not content.startswith(MAGIC):
-            raise LogDamaged.at(str(path), 0, "it does not begin like a segment of the prediction log")
+            if finished or on_damage is None:
+                _tell(Damage(path, Position(number, 0), len(content), "it does not begin like a segment of the prediction log"), on_damage)
+            continue
         for end, payload in frames_in(content, read_to):
-            read_to = end
             position = Position(number, end)
             if until is not None and position > until:
                 return
             try:
-                yield position, orjson.loads(payload)
-            except orjson.JSONDecodeError as error:
-                raise LogDamaged.at(str(path), end, "a frame with the right checksum is not JSON") from error
+                record = orjson.loads(payload)
+            except orjson.JSONDecodeError:
+                why = "a frame with the right checksum is not JSON"
+                _tell(Damage(path, Position(number, read_to), end - read_to, why), on_damage)
+            else:
+                yield position, record
+            read_to = end
         # A segment is finished once a later one exists, and finished segments end with a whole frame.
-        if number != numbers[-1] and read_to != len(content):
-            raise LogDamaged.at(str(path), read_to, f"{len(content) - read_to} bytes do not read as frames")
+        if finished and read_to != len(content):
+            left = max(0, len(content) - read_to)
+            why = f"{left} bytes do not read as frames" if left else "it is shorter than it was"
+            _tell(Damage(path, Position(number, min(read_to, len(content))), left, why), on_damage)
+
+
+def _tell(damage: Damage, on_damage: Callable[[Damage], None] | None) -> None:
+    if on_damage is None:
+        raise LogDamaged.at(str(damage.path), damage.begin.offset, damage.why)
+    on_damage(damage)
 
 
 def recent_payloads(directory: Path, log_bytes: int) -> Iterator[tuple[int, memoryview]]:
@@ -142,18 +179,29 @@ def recent_payloads(directory: Path, log_bytes: int) -> Iterator[tuple[int, memo
     for number in reversed(segment_numbers(directory)):
         if behind > log_bytes:
             return
-        content = segment_path(directory, number).read_bytes()
+        try:
+            content = segment_path(directory, number).read_bytes()
+        except FileNotFoundError:
+            return  # dropped since we looked, and so are those before it
         for end, payload in frames_in(content, len(MAGIC)):
             yield behind + len(content) - end, payload
         behind += len(content)
 
 
-def drop_segments(directory: Path, before: Position) -> list[Path]:
+def drop_segments(directory: Path, before: Position, keep_bytes: int = 0) -> list[Path]:
     """Delete finished segments that lie wholly before a position, once everything in them is safe elsewhere.
 
-    The segment that is written to, and the one the position is in, stay.
+    The segment that is written to, and the one the position is in, stay. So do the newest of the others, until they have
+    `keep_bytes`. The oldest goes first: whoever dies in between leaves a log without a hole.
     """
-    dropped = [segment_path(directory, number) for number in segment_numbers(directory)[:-1] if number < before.segment]
+    kept = 0
+    dropped: list[Path] = []
+    for number in reversed([number for number in segment_numbers(directory)[:-1] if number < before.segment]):
+        path = segment_path(directory, number)
+        if kept >= keep_bytes:
+            dropped.insert(0, path)
+        else:
+            kept += path.stat().st_size
     for path in dropped:
-        path.unlink()
+        path.unlink(missing_ok=True)
     return dropped

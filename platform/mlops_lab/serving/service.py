@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -18,14 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from mlops_lab.clock import Clock, iso
 from mlops_lab.errors import LabError, LogUnwritable, NoChampion
 from mlops_lab.events import EventBus
-from mlops_lab.features import Ask, Feature, OnlineFeatures
+from mlops_lab.features import Feature, OnlineFeatures
+from mlops_lab.serving.bodies import Bodies, Described
 from mlops_lab.serving.cache import KnownFile, PackageCache, Packages
 from mlops_lab.serving.contract import (
+    BODY_LIMITS,
     PROBLEM_TYPE,
+    UNUSABLE,
+    BodyLimits,
     Refusal,
+    check_content_encoding,
     check_content_type,
-    parse_items,
-    parse_predict,
     read_idempotency_key,
     read_request_id,
     read_traceparent,
@@ -33,7 +36,8 @@ from mlops_lab.serving.contract import (
 from mlops_lab.serving.counts import Counts
 from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.feedback import FeedbackDesk, parse_feedback_item
+from mlops_lab.serving.faults import Faults
+from mlops_lab.serving.feedback import FeedbackDesk
 from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
 from mlops_lab.serving.idempotency import Keys, Window, digest_of_body, reply_body
 from mlops_lab.serving.loaded import Scorer, Slot
@@ -93,20 +97,12 @@ class Call:
     like: "Call | None" = None
 
 
-class ServedUseCase(Protocol):
+class ServedUseCase(Described, Protocol):
     """The part of a use case that serving needs."""
 
     @property
     def features(self) -> tuple[Feature, ...]:
         """In the order of `FeatureRow.values`."""
-        ...
-
-    def ask(self, item: Mapping[str, Any]) -> Ask:
-        """Read one item of a request. Raises FieldWrong."""
-        ...
-
-    def outcome(self, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Check one outcome. Raises FieldWrong."""
         ...
 
 
@@ -141,6 +137,7 @@ def assemble(
     durability: Durability = "process",
     log_limit_bytes: int = 4 * 1024 * 1024 * 1024,
     window: Window | None = None,
+    faults: Faults | None = None,
     limits: Limits | None = None,
 ) -> ServingParts:
     """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
@@ -165,6 +162,7 @@ def assemble(
     cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
     known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
     names = tuple(feature.name for feature in use_case.features)
+    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
     follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
     predictor = Predictor(online, facts, slot, clock)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
@@ -173,11 +171,10 @@ def assemble(
 class Service:
     """Answers requests from one thread."""
 
-    def __init__(self, parts: ServingParts) -> None:
+    def __init__(self, parts: ServingParts, limits: BodyLimits = BODY_LIMITS) -> None:
         self.parts = parts
         self.counts = Counts()
-        self._ask = parts.use_case.ask
-        self._outcome = parts.use_case.outcome
+        self.bodies = Bodies(parts.use_case, limits)
 
     @property
     def waits_for_disk(self) -> bool:
@@ -268,10 +265,12 @@ class Service:
                 key = read_idempotency_key(value)
             elif name == b"traceparent":
                 trace = read_traceparent(value)
+            elif name == b"content-encoding":
+                check_content_encoding(value)
         if call.request_id is None:
             call.request_id = os.urandom(16).hex()
         check_content_type(content_type)
-        request = parse_predict(call.body, self._ask)
+        request = self.bodies.predict(call.body)
         noted: dict[str, object] | None = None
         if key is not None:
             asked = digest_of_body(call.body)
@@ -305,7 +304,7 @@ class Service:
         assert like.reply is not None
         if digest_of_body(call.body) != digest_of_body(like.body):
             why = "is used with two bodies at once: a new question needs a new key"
-            refusal = Refusal(422, "Content cannot be used", f"Idempotency-Key {why}.", fields=(("Idempotency-Key", why),))
+            refusal = Refusal(422, UNUSABLE, f"Idempotency-Key {why}.", fields=(("Idempotency-Key", why),))
             call.reply = self.refuse(PREDICT, refusal, call.request_id)
         else:
             repeated = like.reply.status == 200
@@ -320,7 +319,8 @@ class Service:
             call.request_id = os.urandom(16).hex()
         self.parts.tokens.require(found.get(b"authorization"), "feedback")
         check_content_type(found.get(b"content-type"))
-        outcomes = parse_items(call.body, lambda item: parse_feedback_item(item, self._outcome))
+        check_content_encoding(found.get(b"content-encoding", b""))
+        outcomes = self.bodies.feedback(call.body)
         taken = self.parts.desk.take(outcomes, call.request_id)
         call.event_ids = taken.new
         if taken.frame is not None:
