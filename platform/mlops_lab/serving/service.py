@@ -164,7 +164,6 @@ def assemble(
     names = tuple(feature.name for feature in use_case.features)
     predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
     follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
-    predictor = Predictor(online, facts, slot, clock)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
 
 
