@@ -28,11 +28,12 @@ from mlops_lab.chaos.kills import check as check_kills
 from mlops_lab.chaos.overload import Overloaded
 from mlops_lab.chaos.overload import check as check_overload
 from mlops_lab.chaos.packages import Cut, CutShort, Tampered, Tampering, check_cuts, check_tampering
-from mlops_lab.chaos.registries import Outage, Start, Without, check_serving, check_starts, looks
+from mlops_lab.chaos.registries import Outage, Without, check_serving, looks
 from mlops_lab.chaos.results import Kept, page, read_results, write_results
 from mlops_lab.chaos.rollbacks import Rollback, RolledBack
 from mlops_lab.chaos.rollbacks import check as check_rollback
 from mlops_lab.chaos.runner import prove, require_tools
+from mlops_lab.chaos.starts import Start, check_starts
 from mlops_lab.chaos.stored import Stored, keys_broken, read_logs, unlogged
 from mlops_lab.chaos.swaps import Restart, Rolled, Swap
 from mlops_lab.chaos.swaps import check as check_swaps
