@@ -1,5 +1,6 @@
 """`lab chaos`: the promises of the service, each tried by a fault, proven from outside."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -70,7 +71,8 @@ def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: in
     results: list[Result] = []
     with _scratch(keep) as folder:
         world = World(folder, _lab_at)
-        output.say(f"{len(chosen)} faults, {size} form, seed {seed}.")
+        busy = f"{os.getloadavg()[0]:.1f} processes want its {os.cpu_count()} cores"
+        output.say(f"{len(chosen)} faults, {size} form, seed {seed}. On this machine {busy}; seconds are judged as if it were idle.")
         for fault, result in zip(chosen, prove(chosen, world, seed, size), strict=True):
             results.append(result)
             held = "held" if result.finding.held else "DID NOT HOLD"
