@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
-	@echo "  More: ARGS='...' is handed to the command of demo, up, test and bench; PYTHON=/path/to/python3.12 chooses the Python."
+	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench and chaos; PYTHON=/path/to/python3.12 chooses the Python."
 
 install: env data ## Install everything: locked packages by hash into .venv, then the flight data
 

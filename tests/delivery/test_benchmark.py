@@ -215,6 +215,8 @@ def test_the_stopwatch_counts_each_stage_for_itself() -> None:
     assert Watched().outer(2) == 2
 
     assert watch.calls == {"headers and validation": 1, "score": 2}
+    assert "score" not in watch.idle_stages()
+    assert "metrics" in watch.idle_stages()
     assert watch.per_request_us()["score"] >= 6000
     assert watch.took_s["headers and validation"] < watch.took_s["score"]
 

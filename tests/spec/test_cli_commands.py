@@ -94,7 +94,8 @@ def a_folder(path: Path, window: Window, **changes: Any) -> str:
 def test_help_of_every_command_imports_no_framework() -> None:
     code = (
         "import sys; from mlops_lab.cli.main import run; "
-        "names = 'ingest train judge promote canary rollback watch policy replay break history gates audit'.split(); "
+        "names = 'ingest train judge promote canary shadow rollback up watch policy'.split(); "
+        "names += 'replay break history gates keys log chaos audit'.split(); "
         "[run([name, '--help']) for name in names]; "
         "print('\\n'.join(sys.modules), file=sys.stderr)"
     )
@@ -550,3 +551,131 @@ def test_the_chronicle_tells_only_what_is_new(lab: SmallLab, capsys: pytest.Capt
     assert [(line.what, line.subject, line.says) for line in chronicle.tell()] == [("refused", "version 1", "too slow")]
     assert "version 1: too slow" in capsys.readouterr().out
     assert chronicle.tell() == []
+
+
+# --- shadow, rollback without a ledger, replicas --------------------------------------------------------------------------------------
+
+
+def test_a_shadow_is_set_by_an_operator_in_steps_of_a_tenth_of_a_percent(
+    lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "not operator" in said("shadow", "on", "2", "--as", "approver", code=30)["error"]["what"]
+    assert "would be compared with itself" in said("shadow", "on", "1", code=30)["error"]["what"]
+    assert "choose one of: 1, 2" in said("shadow", "on", "9", code=30)["error"]["next"]
+    assert "no step of 0.1 %" in said("shadow", "on", "2", "--sample", "0.25", code=2)["error"]["what"]
+    assert said("shadow", "off")["changed"] is False
+    assert lab.ledger.current(Role.SHADOW) is None
+
+    given = said("shadow", "on", "2", "--sample", "12.5", "--why", "a look")
+    assert (given["permille"], given["assignment"]["weight"], given["assignment"]["by"]) == (125, 0.125, "operator")
+    assert "is shadow already" in told(capsys, "shadow", "on", "2", "--sample", "12.5")
+    assert said("shadow", "on", "2")["permille"] == 100
+    assert "shadow no longer" in told(capsys, "shadow", "off")
+    line = lab.ledger.current(Role.SHADOW)
+    assert line is not None
+    assert line.version is None
+
+    assert said("shadow", "on")["version"] == 2  # the newest beside the champion
+    lab.ledger.bar(2, "a look was enough", line.at, "operator")
+    assert "no version beside the champion" in said("shadow", "on", code=30)["error"]["what"]
+
+
+def test_a_rollback_goes_to_the_version_that_was_chosen_or_nowhere(lab: SmallLab, said: Said) -> None:
+    said("promote", "2")
+    assert "it has it already" in said("rollback", "--why", "-", "--to", "2", code=30)["error"]["what"]
+    assert "never was champion" in said("rollback", "--why", "-", "--to", "7", code=30)["error"]["what"]
+    assert lab.ledger.champion().version == 2
+    assert said("rollback", "--why", "-", "--to", "1")["version"] == 1
+    assert "no earlier champion" in said("rollback", "--why", "-", code=30)["error"]["what"]
+    assert not list(lab.home.glob("serving/*/pin.json"))
+
+
+def a_memory_of(lab: SmallLab, *versions: int) -> None:
+    """What a replica keeps that served these versions, the last one now."""
+    from mlops_lab.clock import iso
+    from mlops_lab.scoring.keys import KeyRing
+    from mlops_lab.scoring.store import DirectoryStore
+    from mlops_lab.serving.cache import Known, KnownFile, PackageCache, Served
+
+    place = lab.home / "serving" / "replica-1"
+    lines = [Served(number, at, iso(AT), lab.ledger.version(number).scorer_sha256) for at, number in enumerate(versions, start=1)]
+    for line in lines:
+        PackageCache(place / "cache", DirectoryStore(lab.home / "packages"), KeyRing(lab.keys)).scorer(line.scorer_sha256, lab.model)
+    now, *before = reversed(lines)
+    KnownFile(place / "state.json").write(Known(lab.model, now.version, now.assignment, iso(AT), now.scorer_sha256, iso(AT), tuple(before)))
+
+
+@pytest.mark.parametrize("how", ["missing", "corrupt", "forgotten", "locked", "unreadable"])
+def test_a_rollback_needs_no_ledger(how: str, lab: SmallLab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    said("promote", "2")
+    a_memory_of(lab, 1, 2)
+    for name in ("catalog", "bus", "tables", "packages"):
+        monkeypatch.setattr(type(lab), name, property(lambda self: pytest.fail("nothing else may be needed")))
+    lab.ledger.close()  # type: ignore[attr-defined]
+    file = lab.home / "lab.db"
+    keeps = sqlite3.connect(file, isolation_level=None)
+    if how == "locked":
+        keeps.execute("BEGIN IMMEDIATE")
+    else:
+        keeps.close()
+        content = file.read_bytes()
+        file.unlink()
+        if how == "unreadable":
+            file.symlink_to(file)
+        elif how != "missing":
+            file.write_bytes(b"nonsense" * 5000 if how == "corrupt" else b"")
+
+    found = said("rollback", "--why", "a complaint")
+
+    assert (found["version"], found["barred"], found["assignment"], found["replicas"]) == (1, 2, None, ["replica-1"])
+    assert (found["pin"]["by"], found["pin"]["why"]) == ("operator", "a complaint")
+    assert (lab.home / "serving/replica-1/pin.json").is_file()
+    assert "not operator" in said("rollback", "--why", "-", "--as", "approver", code=30)["error"]["what"]
+    assert "no replica" in said("rollback", "--why", "once more", code=30)["error"]["what"].lower()
+
+    keeps.close()
+    if how != "locked":
+        for path in lab.home.glob("lab.db*"):
+            path.unlink()
+        file.write_bytes(content)
+
+
+def test_a_local_pin_is_taken_in_before_the_next_decision(lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str]) -> None:
+    said("promote", "2")
+    a_memory_of(lab, 1, 2)
+    assert said("rollback", "--local", "--why", "a complaint")["because"] == "--local was given"
+    assert lab.ledger.champion().version == 2
+
+    assert "A local pin was taken in: version 1" in told(capsys, "promote", "2", code=30)  # and 2 is barred now
+    now = lab.ledger.champion()
+    assert (now.version, now.kind, now.by, now.why) == (1, "override", "operator", "a complaint")
+    assert lab.ledger.state(2) == "barred"
+    assert not list(lab.home.glob("serving/*/pin.json"))
+
+
+def test_a_token_that_nobody_has_rolls_nothing_back(lab: SmallLab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_memory_of(lab, 1, 2)
+    monkeypatch.setattr(lab, "settings", lab.settings.model_copy(update={"token": "x" * 64}))
+    assert "LAB_TOKEN is no token" in said("rollback", "--local", "--why", "-", code=2)["error"]["what"]
+
+
+def test_replicas_have_ports_logs_and_caches_of_their_own() -> None:
+    from mlops_lab.bootstrap.services import is_replica, service_specs
+    from mlops_lab.errors import SettingsWrong
+    from mlops_lab.settings import Settings, load_settings
+
+    one, three = ([service for service in service_specs(load_settings(), number) if is_replica(service.name)] for number in (1, 3))
+    assert one == three[:1]
+    assert [(each.name, each.address.rpartition(":")[2]) for each in three] == [
+        ("inference", "8100"),
+        ("inference-2", "8101"),
+        ("inference-3", "8102"),
+    ]
+    assert [(each.env.get("LAB_SERVICE__REPLICA"), each.env.get("LAB_SERVICE__PORT")) for each in three] == [
+        (None, None),
+        ("replica-2", "8101"),
+        ("replica-3", "8102"),
+    ]
+    for service in ({"port": 65535}, {"replica": "replica-2"}):
+        with pytest.raises(SettingsWrong):
+            service_specs(Settings(service=service), 2)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from serving_builders import Flat, Replica, a_replica, an_item
 class Raising(Flat):
     """A scorer that fails."""
 
-    def score_one(self, values: Any) -> float:
+    def score_rows(self, rows: Any) -> list[float]:
         raise ArithmeticError("no answer today")
 
 

@@ -1,6 +1,7 @@
 """Behind the service: what the log says reaches tables, bus and audit trail, each effect once, and the log stays bounded."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -230,8 +231,6 @@ def test_a_bus_that_does_not_answer_holds_nothing_back_for_good(lab: SmallLab, m
 @pytest.mark.usefixtures("nothing_kept")
 def test_tables_put_back_from_a_copy_get_again_what_the_log_still_has(lab: SmallLab, tmp_path: Path) -> None:
     """The note may only ever make the shipping read more, never less."""
-    import shutil
-
     write_mixed(lab, range(2))
     ship(lab)
     shutil.copytree(lab.home / "tables", tmp_path / "copy")
@@ -417,12 +416,11 @@ def test_the_backlog_says_how_much_waits_and_since_when(lab: SmallLab) -> None:
     assert shipped_to(folder) == Position(1, size)
 
 
-@pytest.mark.usefixtures("nothing_kept")
 def test_ids_are_joined_with_log_and_table(lab: SmallLab) -> None:
     """Shipped and kept is once; only in the log is once; two records, or two that differ, are twice; nowhere is missing."""
-    write(lab.home, answers(1, 2), answers(3))
-    ship(lab)
-    write(lab.home, answers(4), answers(3, model_version=9), answers(5), {"kind": "weather", "number": 1}, segment_bytes=1_000_000)
+    write(lab.home, answers(1, 2))
+    shutil.rmtree(write_and_ship(lab, answers(3), replica="replica-3").parent)
+    write(lab.home, answers(4), answers(3, model_version=9), answers(5), {"kind": "weather", "number": 1})
     write(lab.home, answers(5), replica="replica-2")
 
     found = joined(lab, ["p1", "p2", "p3", "p4", "p5", "p6"])
@@ -430,9 +428,16 @@ def test_ids_are_joined_with_log_and_table(lab: SmallLab) -> None:
     assert (found.once, found.missing, found.twice, found.unreadable_bytes) == (3, ("p6",), ("p3", "p5"), 0)
     assert not found.holds
     assert joined(lab, ["p1", "p2", "p4"]).holds
+    assert {one.place for one in find(lab, "p3")} == {"log", "table"}
     ship(lab)
     assert joined(lab, ["p1", "p2", "p4"]).holds
     assert sorted(one.place for one in find(lab, "p4")) == ["log", "table"]
+
+
+def write_and_ship(lab: SmallLab, *frames: dict[str, Any], **how: Any) -> Path:
+    folder = write(lab.home, *frames, **how)
+    ship(lab)
+    return folder
 
 
 def test_an_answer_that_was_set_aside_is_not_missing(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:

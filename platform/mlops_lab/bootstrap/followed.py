@@ -28,14 +28,18 @@ class LedgerOfHome:
         try:
             stat = self._path.stat()
         except OSError as error:
-            self._history = None
+            self._close()
             raise RegistryUnreachable.at(str(self._path), error.strerror or str(error)) from error
         file = (stat.st_dev, stat.st_ino)
         if self._history is None or file != self._file:
             from mlops_lab.audit.on_sql import open_engine
             from mlops_lab.registry.on_sql import SqlHistory
 
-            if self._history is not None:
-                self._history.close()
+            self._close()
             self._history, self._file = SqlHistory(open_engine(f"sqlite:///{self._path}"), self._model), file
         return self._history.standing()
+
+    def _close(self) -> None:
+        if self._history is not None:
+            self._history.close()
+            self._history = None

@@ -7,7 +7,7 @@ import click
 from mlops_lab.cli.opened import identity, open_lab, present, shown
 from mlops_lab.cli.output import Output
 from mlops_lab.cli.promote import served, took_in
-from mlops_lab.errors import ApprovalRefused, UsageError
+from mlops_lab.errors import ApprovalRefused, PromotionRefused, UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
@@ -19,20 +19,23 @@ def command() -> None:
 
 
 @command.command("on")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=click.IntRange(min=1), required=False)
 @click.option("--sample", metavar="PERCENT", type=click.FloatRange(0.1, 100), default=10.0, show_default=True, help="In steps of 0.1.")
 @click.option("--why", metavar="TEXT", default="to compare it with the champion", help="A sentence for the record.")
 @click.option("--as", "name", metavar="NAME", help="Whose token to use, from the home's keys. Default: operator.")
 @click.pass_obj
-def on(output: Output, version: int, sample: float, why: str, name: str | None) -> None:
-    """Let VERSION score a sample of the requests after they were answered. One version at a time; another one takes its place."""
+def on(output: Output, version: int | None, sample: float, why: str, name: str | None) -> None:
+    """Let VERSION, or else the newest that neither serves nor is barred, score a sample of the requests after they were answered.
+
+    One version at a time: another one takes its place.
+    """
     permille = round(sample * 10)
     if abs(permille - sample * 10) > 1e-6:
         raise UsageError(f"{sample:g} % is no step of 0.1 %.", f"use {permille / 10:g}.")
     lab = open_lab()
     took_in(output, lab)
-    lab.ledger.version(version)
-    _assign(output, lab, version, permille, why, name)
+    number = _newest(lab) if version is None else lab.ledger.version(version).number
+    _assign(output, lab, number, permille, why, name)
 
 
 @command.command("off")
@@ -44,6 +47,15 @@ def off(output: Output, why: str, name: str | None) -> None:
     lab = open_lab()
     took_in(output, lab)
     _assign(output, lab, None, 0, why, name)
+
+
+def _newest(lab: "Lab") -> int:
+    from mlops_lab.registry.version import State
+
+    for version in reversed(lab.ledger.versions()):
+        if lab.ledger.state(version.number) not in (State.SERVING, State.BARRED):
+            return version.number
+    raise PromotionRefused(f"{lab.model} has no version beside the champion that is not barred.", "train one with `lab train`.")
 
 
 def _assign(output: Output, lab: "Lab", version: int | None, permille: int, why: str, name: str | None) -> None:

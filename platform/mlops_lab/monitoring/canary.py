@@ -93,6 +93,7 @@ class Trial:
         champion_us: The champion's, on the same rows.
         canary: Its probabilities, shape (rows,); empty after an error.
         champion: The champion's for the same rows.
+        canary_first: Who was scored first: the second finds the rows in the processor's cache.
     """
 
     error: bool
@@ -100,6 +101,7 @@ class Trial:
     champion_us: float
     canary: Sequence[float]
     champion: Sequence[float]
+    canary_first: bool = True
 
 
 class Evidence:
@@ -110,6 +112,7 @@ class Evidence:
         self.errors = 0
         self.longest_run = 0
         self._run = 0
+        self._unmatched: tuple[list[float], list[float]] = ([], [])
         self._log_ratios = array("d")
         self._shifts = array("d")
         self._crossings = array("d")
@@ -124,16 +127,25 @@ class Evidence:
             return
         self._run = 0
         if trial.canary_us and trial.canary_us > 0 and trial.champion_us > 0:
-            self._log_ratios.append(math.log(trial.canary_us / trial.champion_us))
+            self._match(math.log(trial.canary_us / trial.champion_us), trial.canary_first)
         # Rows of one request have more in common than two requests, so the request is the unit and its rows are averaged.
         canary, champion = np.asarray(trial.canary, dtype=np.float64), np.asarray(trial.champion, dtype=np.float64)
         self._shifts.append(float((canary - champion).mean()))
         crossed = (canary[:, None] <= CUTS).mean(axis=0) - (champion[:, None] <= CUTS).mean(axis=0)
         self._crossings.extend(crossed.tolist())
 
+    def _match(self, log_ratio: float, canary_first: bool) -> None:
+        """Average two ratios that were measured in opposite order. Coming second is worth some ten percent: unmatched, the ratios lie on
+        two heaps, and their median on either of them."""
+        same, opposite = self._unmatched if canary_first else self._unmatched[::-1]
+        if opposite:
+            self._log_ratios.append((log_ratio + opposite.pop()) / 2)
+        else:
+            same.append(log_ratio)
+
     @property
     def log_ratios(self) -> NDArray[np.float64]:
-        """Logarithm of canary's by champion's scoring time, shape (compared,)."""
+        """Logarithm of canary's by champion's scoring time, each the average of two in opposite order, shape (matched,)."""
         return np.array(self._log_ratios)
 
     @property

@@ -18,10 +18,10 @@ from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.errors import LabError, LostTheRace
 from mlops_lab.events import Message
 from mlops_lab.governance.approval import policy_identity
-from mlops_lab.monitoring.canary import Cause, Evidence, Outcome, Trial, Verdict, judge_canary
+from mlops_lab.monitoring.canary import CanaryLimits, Cause, Evidence, Outcome, Trial, Verdict, judge_canary
 from mlops_lab.registry.ledger import OVERRIDE, ROLLBACK, Fact, barred
 from mlops_lab.registry.version import Assignment, Role
-from mlops_lab.serving.prediction_log import Position, read_frames
+from mlops_lab.serving.prediction_log import Damage, Position, read_frames
 from mlops_lab.serving.segments import segment_numbers, segment_path
 
 TRIAL = "trial"
@@ -36,9 +36,14 @@ log = logging.getLogger(__name__)
 class CanaryGuard:
     """Watches the canary of one home. Cheap while there is none: one look at the ledger."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, limits: CanaryLimits | None = None) -> None:
+        """Args:
+        lab: The home.
+        limits: Other ones than those of the settings, for a drill.
+        """
         self._lab = lab
-        self._watched: _Watched | None = None
+        self._limits = limits or lab.canary_limits
+        self._watched: Watched | None = None
         self._settled: int | None = None
 
     def step(self) -> Verdict | None:
@@ -76,10 +81,10 @@ class CanaryGuard:
     def _look(self, line: Assignment) -> Verdict:
         champion = self._lab.ledger.champion().version
         if self._watched is None or (self._watched.line.id, self._watched.champion) != (line.id, champion):
-            self._watched = _Watched(line, champion, self._lab.clock.now())
+            self._watched = Watched(line, champion, self._lab.clock.now())
         watched = self._watched
         watched.read(self._lab.logs_of_replicas)
-        return judge_canary(watched.evidence, watched.elapsed_s, self._lab.canary_limits)
+        return judge_canary(watched.evidence, watched.elapsed_s, self._limits)
 
     def _without_object(self, line: Assignment) -> str | None:
         """Why a canary has nothing to show any more; None where it has."""
@@ -95,7 +100,7 @@ class CanaryGuard:
     def _abort(self, line: Assignment, verdict: Verdict) -> None:
         """Take the share away first: it is what helps the clients. What is recorded after it is made up for by `_settle`, should this
         process die in between."""
-        by = policy_identity(self._lab.canary_limits.digest()).name
+        by = policy_identity(self._limits.digest()).name
         away = self._take_away(line, by, f"{_ABORTED}, {verdict.cause}: {verdict.because}")
         if away is not None:
             self._record_abort(line, away, verdict.to_dict())
@@ -138,20 +143,19 @@ class CanaryGuard:
             return
         at = self._event_time()
         told = Message("CanaryPassed", at, self._lab.model, {"version": line.version, "assignment": line.id})
-        by = policy_identity(self._lab.canary_limits.digest()).name
+        by = policy_identity(self._limits.digest()).name
         body = self._about(line) | verdict.to_dict()
         self._lab.ledger.record(TRIAL, str(line.id), body, at=at, by=by, why=verdict.because, emit=(told,))
         log.info("canary.passed", extra={"version": line.version, "requests": verdict.figures.requests})
 
     def _about(self, line: Assignment) -> dict[str, Any]:
-        limits = asdict(self._lab.canary_limits)
         champion = self._lab.ledger.current(Role.CHAMPION)
         return {
             "assignment": line.id,
             "version": line.version,
             "champion": champion.version if champion else None,
             "weight": line.weight,
-            "limits": limits,
+            "limits": asdict(self._limits),
         }
 
     def _event_time(self) -> datetime:
@@ -164,7 +168,7 @@ def last_trial(lab: Lab) -> Fact | None:
     return max(lab.ledger.facts(TRIAL), key=lambda fact: fact.id, default=None)
 
 
-class _Watched:
+class Watched:
     """One trial: what was read of it, and how far.
 
     Only what was scored beside the present champion counts; if the champion changes, reading begins anew.
@@ -189,7 +193,7 @@ class _Watched:
         for replica, directory in logs:
             after = self._positions.get(replica) or self._start(directory)
             try:
-                for position, frame in read_frames(directory, after):
+                for position, frame in read_frames(directory, after, on_damage=_tell_damage):
                     self._positions[replica] = position
                     trial = self._trial_in(frame)
                     if trial is not None:
@@ -216,4 +220,10 @@ class _Watched:
         error = said["error"] is not None
         canary = [] if error else [float(row["probability"]) for row in frame["rows"]]
         took = None if said["canary_us"] is None else float(said["canary_us"])
-        return Trial(error, took, float(said["champion_us"]), canary, [float(each) for each in said["champion_probabilities"]])
+        champion = [float(each) for each in said["champion_probabilities"]]
+        return Trial(error, took, float(said["champion_us"]), canary, champion, bool(said["canary_first"]))
+
+
+def _tell_damage(damage: Damage) -> None:
+    """What cannot be read is no evidence, and what comes after it is. The shipper puts it on the record."""
+    log.warning("canary.log_damaged", extra={"segment": damage.path.name, "bytes": damage.size, "why": damage.why})

@@ -57,15 +57,17 @@ class Standing:
 
     Attributes:
         lines: The newest assignment of each role that ever was assigned; its `version` is None after the role was taken away.
-        digests: Digest of the scorer of each version that is named in `lines`.
+        digests: Digest of the scorer of each version that is named in `lines` or `earlier`.
         barred: Versions that never come back by themselves.
         pins: Ids of the local pins that were taken in.
+        earlier: Lines of the last few champions that a rollback may go back to, the next one first.
     """
 
     lines: Mapping[Role, Assignment]
     digests: Mapping[int, str]
     barred: frozenset[int] = frozenset()
     pins: frozenset[str] = frozenset()
+    earlier: tuple[Assignment, ...] = ()
 
 
 TRIALS = (Role.CANARY, Role.SHADOW)
@@ -139,7 +141,7 @@ def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterab
     """
     leaving = champion_of(model, assignments).version
     out = barred(facts) | {leaving}
-    earlier = [each for each in assignments if each.role == Role.CHAMPION and each.version is not None and each.version not in out]
+    earlier = ways_back(assignments, out)
     if to is not None:
         if all(each.version != to for each in earlier):
             why = "it is barred" if to in out - {leaving} else "it has it already" if to == leaving else "it never was champion"
@@ -151,9 +153,15 @@ def rollback_target(model: str, assignments: Sequence[Assignment], facts: Iterab
             f"{model} has no earlier champion to go back to from version {leaving}.",
             "approve another version and promote it, or force one with an override.",
         )
-    target = max(earlier, key=lambda each: each.id).version
+    target = earlier[0].version
     assert target is not None  # filtered above
     return target
+
+
+def ways_back(assignments: Sequence[Assignment], out: Collection[int | None]) -> list[Assignment]:
+    """The newest line of each version that was champion and is not out (barred, or champion now), the newest first."""
+    newest = {each.version: each for each in assignments if each.role == Role.CHAMPION and each.version is not None}
+    return sorted((line for version, line in newest.items() if version not in out), key=lambda line: line.id, reverse=True)
 
 
 def ended_trials(assignments: Sequence[Assignment], versions: Collection[int | None]) -> list[Assignment]:

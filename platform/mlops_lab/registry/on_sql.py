@@ -71,6 +71,7 @@ FACTS = Table(
     Column("digest", Text, nullable=False, comment="SHA-256 of the body"),
     UniqueConstraint("model", "kind", "once"),
 )
+_EARLIER = 3
 _EVENT_OF = {JUDGEMENT: "VersionJudged", APPROVAL: "VersionApproved", REFUSAL: "VersionRefused", BAR: "VersionBarred"}
 
 
@@ -133,14 +134,14 @@ class SqlHistory(History):
         return standing
 
     def _standing(self, connection: Connection) -> Standing:
-        newest = select(func.max(ASSIGNMENTS.c.id)).where(ASSIGNMENTS.c.model == self._model).group_by(ASSIGNMENTS.c.role)
-        rows = connection.execute(select(ASSIGNMENTS).where(ASSIGNMENTS.c.id.in_(newest))).mappings()
-        lines = {line.role: line for line in (assignment_from(dict(row)) for row in rows)}
-        named = {line.version for line in lines.values() if line.version is not None}
+        assignments, facts = self._assignments(connection), self._facts(connection, {BAR, PIN})
+        lines, barred = {line.role: line for line in assignments}, ledger.barred(facts)
+        champion = lines.get(Role.CHAMPION)
+        earlier = ledger.ways_back(assignments, {*barred, champion.version if champion else None})[:_EARLIER]
+        named = {line.version for line in (*lines.values(), *earlier) if line.version is not None}
         wanted = select(VERSIONS.c.number, VERSIONS.c.scorer_sha256).where(VERSIONS.c.model == self._model, VERSIONS.c.number.in_(named))
         digests = {int(row.number): str(row.scorer_sha256) for row in connection.execute(wanted)}
-        facts = self._facts(connection, {BAR, PIN})
-        return Standing(lines, digests, ledger.barred(facts), frozenset(fact.subject for fact in facts if fact.kind == PIN))
+        return Standing(lines, digests, barred, frozenset(fact.subject for fact in facts if fact.kind == PIN), tuple(earlier))
 
     def _versions(self, connection: Connection) -> list[ModelVersion]:
         wanted = select(VERSIONS).where(VERSIONS.c.model == self._model).order_by(VERSIONS.c.number)

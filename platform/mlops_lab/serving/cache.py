@@ -178,7 +178,7 @@ class Known:
         assigned_at: Its event time, ISO 8601.
         scorer_sha256: The champion's digest.
         known_at: Wall time of this knowledge, ISO 8601.
-        served: The champions before it, newest first, without those that are barred.
+        served: The champions before it, here or elsewhere, newest first, without those that are barred.
         barred: Versions that never come back by themselves.
         settled: Ids of local pins that the ledger has taken in: they have no effect any more.
         left: Versions that the last local pin left ...
@@ -207,6 +207,15 @@ class Known:
         barred = set(changes.get("barred", self.barred))
         earlier = [each for each in self.all_served if each.version != now.version and each.version not in barred]
         return replace(self, **asdict(now), **changes, served=tuple(earlier[:_KEEP_SERVED]))
+
+    def also(self, earlier: Iterable[Served]) -> "Known":
+        """This with champions that answered before this replica was there; the ledger's order decides, and what is barred is left out."""
+        newest: dict[int, Served] = {}
+        for each in sorted((*self.served, *earlier), key=lambda each: each.assignment):
+            if each.version != self.version and each.version not in self.barred:
+                newest[each.version] = each
+        served = sorted(newest.values(), key=lambda each: each.assignment, reverse=True)[:_KEEP_SERVED]
+        return replace(self, served=tuple(served))
 
     @classmethod
     def from_json(cls, content: bytes) -> "Known":

@@ -119,6 +119,8 @@ class Follower:
         self._trial_states: dict[Role, str] = {}
         self._lease: tuple[int, float] | None = None  # canary line and the monotonic moment of its end
         self._retries = {role: Retry(self._limits.every_s) for role in Role}
+        self._way_back = 0  # the line whose package is at hand
+        self._way_back_retry = Retry(self._limits.every_s)
         self._pin_retry = Retry(self._limits.every_s)
         self._troubles: dict[str, str] = {}
         self._told: set[tuple[str, object]] = set()
@@ -220,6 +222,9 @@ class Follower:
         self._follow(champion, standing)
         self._end_lease()
         with self._lock:
+            self._remember(standing)
+        self._keep_way_back(standing)
+        with self._lock:
             if self._known is not None and time.monotonic() - self._written_at > _WRITE_KNOWN_EVERY_S:
                 self._write()
         return True
@@ -241,7 +246,7 @@ class Follower:
                     "pin",
                     self._pin_state,
                     self._troubles.get("pin", ""),
-                    {} if pin is None else {"id": pin.id, "version": pin.version, "leaving": pin.leaving, "by": pin.by, "why": pin.why},
+                    {} if pin is None else {"id": pin.id, "version": pin.version, "leaving": pin.leaving, "by": pin.by, "reason": pin.why},
                 ),
             ]
             for role in TRIALS:
@@ -259,9 +264,10 @@ class Follower:
             self._pin, self._pin_state = None, "none"
             self._say("pin", None)
         if self._known is not None:
-            barred, settled = tuple(sorted(standing.barred)), tuple(sorted(standing.pins))
-            if (barred, settled) != (self._known.barred, self._known.settled):
-                self._known = replace(self._known, barred=barred, settled=settled)
+            told = replace(self._known, barred=tuple(sorted(standing.barred)), settled=tuple(sorted(standing.pins)))
+            told = told.also(_served(line, standing) for line in standing.earlier)
+            if told != self._known:
+                self._known = told
                 self._write()
 
     def _follow(self, champion: Assignment, standing: Standing) -> None:
@@ -290,6 +296,19 @@ class Follower:
             else:
                 self._put_line_up(self._slot.current)
 
+    def _keep_way_back(self, standing: Standing) -> None:
+        """Have the package at hand that a rollback would need: when it is needed, the store may be down."""
+        line = next(iter(standing.earlier), None)
+        if line is None or line.id == self._way_back or self._slot.lineup is None or self._way_back_retry.waits(line.id):
+            return
+        try:
+            self._protect(standing.digests.values())
+            self._cache.scorer(_served(line, standing).scorer_sha256, line.model)
+            self._way_back = line.id
+        except Exception as error:
+            self._way_back_retry.failed(line.id)
+            _log.warning("serving.way_back_not_at_hand", extra={"version": line.version, "why": _words(error)})
+
     def _may_follow(self, champion: Assignment) -> bool:
         """Not a line from before a pin that is gone without having been taken in: it would bring back what a person took away."""
         known = self._known
@@ -315,7 +334,13 @@ class Follower:
             self._say(role, f"Version {number} {left_out}: {_words(error)}")
             what = "package_unreachable" if isinstance(error, StoreUnreachable) else "package_refused"
             if what == "package_refused" or role != Role.CHAMPION:
-                self._tell((what, line.id), what, f"{line.model}/{number}", f"{role}: {_words(error)}", {"scorer": digest})
+                self._tell(
+                    (what, line.id),
+                    what,
+                    f"{line.model}/{number}",
+                    f"{role}: {_words(error)}",
+                    {"scorer": digest, **getattr(error, "digests", {})},
+                )
             return None
         retry.succeeded()
         self._say(role, None)
@@ -534,6 +559,11 @@ class Follower:
                 _log.exception("serving.follower_failed")
             self._polled.set()
             self._stopping.wait(self._limits.every_s if answered else jittered(self._limits.down_every_s))
+
+
+def _served(line: Assignment, standing: Standing) -> Served:
+    assert line.version is not None  # only such lines are in `earlier`
+    return Served(line.version, line.id, iso(line.at), standing.digests.get(line.version, ""))
 
 
 def _same(one: LineUp, other: LineUp | None) -> bool:

@@ -7,9 +7,6 @@ from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from mlops_lab.errors import NoChampion, ScorerRefused
 from mlops_lab.features import Feature, Value
 
@@ -26,20 +23,8 @@ class Scorer(Protocol):
         """What it reads, in its order."""
         ...
 
-    def score_one(self, values: Sequence[Value]) -> float:
-        """The probability for one row."""
-        ...
-
     def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
-        """The same for a few rows, to the bit as each alone."""
-        ...
-
-    def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
-        """Rows as numbers, shape (rows, features)."""
-        ...
-
-    def score(self, encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Probabilities, shape (rows,)."""
+        """Probabilities; each row's is the same to the bit whatever rows are beside it."""
         ...
 
 
@@ -155,8 +140,7 @@ def try_out(scorer: Scorer) -> None:
     """
     nothing: tuple[Value, ...] = (None,) * len(scorer.features)
     try:
-        batch = scorer.score(scorer.encode([nothing, nothing]))
-        answers = [float(answer) for answer in (scorer.score_one(nothing), *batch)]
+        answers = [float(answer) for rows in ([nothing], [nothing, nothing]) for answer in scorer.score_rows(rows)]
     except Exception as error:  # whatever a foreign model does, the one that answers stays
         raise ScorerRefused(f"The scorer fails on a row of missing values: {error!r}.", _AGAIN) from error
     if not all(0.0 <= answer <= 1.0 for answer in answers):

@@ -162,8 +162,8 @@ def assemble(
     cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
     known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
     names = tuple(feature.name for feature in use_case.features)
-    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
     follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
+    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
 
 

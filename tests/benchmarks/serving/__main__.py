@@ -166,10 +166,12 @@ class Bench:
         with ExitStack() as stack:
             running = {kind.name: stack.enter_context(self.serving(kind, self.first_of(kind.name))) for kind in kinds}
             witness = Witness(self.log_of("default"))
-            for name, server in running.items():
-                drive(server.port, self._requests(name, BATCH if name in ("default", "mlflow") else 1), MANY, self.plan.warm_s)
-                drive(server.port, self._requests(name, 1), MANY, self.plan.warm_s)
             witness.skip()
+            for name, server in running.items():
+                for rows in (BATCH, 1) if name in ("default", "mlflow") else (1,):
+                    load = drive(server.port, self._requests(name, rows), MANY, self.plan.warm_s)
+                    if name == "default":
+                        witness.examine(load.replies)
             plan = self.plan
             for load, connections, rows, seconds, taking_part in (
                 ("c8", MANY, 1, plan.single_s, ("default", "echo", "hello", "mlflow")),
@@ -215,12 +217,11 @@ class Bench:
     def _warm(self, server: Server, name: str, witness: Witness) -> None:
         """Load without a clock, until a trial is dealt its share: it is downloaded and tried beside the answers, and scores behind them."""
         until = time.perf_counter() + TRIAL_WITHIN_S
-        drive(server.port, self.bodies.single["ours"], MANY, self.plan.warm_s)
         witness.skip()
+        witness.examine(drive(server.port, self.bodies.single["ours"], MANY, self.plan.warm_s).replies)
         while name in ("shadow", "canary") and not witness.kinds[name] and time.perf_counter() < until:
-            drive(server.port, self.bodies.single["ours"], MANY, 0.2)
+            witness.examine(drive(server.port, self.bodies.single["ours"], MANY, 0.2).replies)
             time.sleep(0.2)
-            witness.skip()
 
     def kill_under_load(self) -> None:
         """`kill -9` under load in each configuration that was measured; after a restart every whole 200 is in the log."""
@@ -257,6 +258,9 @@ class Bench:
         if not report.is_file():
             raise Unmeasurable("The watched service wrote no stages: see stages.py.")
         self.found["inside"] = {**json.loads(report.read_text()), "cpu_us": cpu_us}
+        if self.found["inside"]["idle"]:
+            idle = ", ".join(self.found["inside"]["idle"])
+            raise Unmeasurable(f"The stopwatch sits where requests do not pass ({idle}): correct STAGES in stages.py.")
         stages = self.found["inside"]["us"]
         self.say(f"one request: {sum(stages.values()):.0f} µs in its stages, {cpu_us:.0f} µs of the process under the stopwatch")
         self.say(f"scorer: {self.found['scorer_us']['median']:.1f} µs for one row")

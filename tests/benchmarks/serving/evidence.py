@@ -75,7 +75,7 @@ class Witness:
         """Rows by kind of frame, those of predictions by variant too: what the log says was really done."""
 
     def skip(self) -> None:
-        """Take what is in the log now (start and warm-up, whose replies nobody kept) as known."""
+        """Take what is in the log now (answers to the question whether a server has started) as known."""
         self._rows()
 
     def examine(self, replies: Iterable[bytes], unanswered: int = 0) -> None:
