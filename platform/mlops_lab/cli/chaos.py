@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -89,9 +90,12 @@ def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: in
 @contextmanager
 def _scratch(keep: bool) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="lab-chaos-"))
+    # Ended by `timeout` or by CI it leaves no process and no mount behind either.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield folder
     finally:
+        signal.signal(signal.SIGTERM, before)
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 
