@@ -29,8 +29,8 @@ from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import FieldWrong
 from mlops_lab.serving.fields import Moment, closed, text
 from mlops_lab.serving.follower import Limits
+from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.prediction_log import Durability, Position, read_frames
-from mlops_lab.serving.service import ServingParts, assemble
 from mlops_lab.serving.tokens import Tokens
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)

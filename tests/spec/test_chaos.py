@@ -129,6 +129,8 @@ def killed(**changes: Any) -> Killed:
 
 def test_f6_holds_when_only_unanswered_requests_are_cut() -> None:
     assert check_kills(killed()).held
+    assert "2 acknowledged, 0 lost, 1 cut" in check_kills(killed()).measured
+    assert "2 acknowledged, 2 lost" in check_kills(killed(stored=a_log(3))).measured
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,13 @@ from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore
 from mlops_lab.serving.cache import Known, Served
+from mlops_lab.serving.call import Call
 from mlops_lab.serving.loaded import Loaded
 from mlops_lab.serving.loading import Loader
+from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.pin import PIN, Pin, opened, put, sealed, way_back
 from mlops_lab.serving.place import Place
-from mlops_lab.serving.service import Call, Service, ServingParts, assemble
+from mlops_lab.serving.service import Service
 from mlops_lab.serving.tokens import Tokens
 from pipeline_builders import MODEL, NOW, SmallLab, a_training, copied, established, training_flow, week
 from serving_builders import KEY, NOON, Counted, Queues, Replica, a_package, a_replica, an_item

@@ -308,6 +308,13 @@ class Process:
             port = free.getsockname()[1]
         self.process = subprocess.Popen([sys.executable, serving_builders.__file__, str(directory), str(port)], stderr=subprocess.DEVNULL)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.end(signal.SIGKILL)
+            raise
+
+    def _wait_ready(self) -> None:
         deadline = time.monotonic() + 30
         while True:
             try:

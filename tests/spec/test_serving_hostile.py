@@ -17,10 +17,11 @@ import serving_builders
 from flight_builders import BODIES
 from hostile_bodies import ACCEPTED, KINDS, LARGE, hostile_bodies, one_of_each
 from mlops_lab.serving.bodies import Bodies
+from mlops_lab.serving.call import Call
 from mlops_lab.serving.contract import Refusal
 from mlops_lab.serving.duplicates import repeated_key, written_keys
 from mlops_lab.serving.openapi import document
-from mlops_lab.serving.service import Call, Service
+from mlops_lab.serving.service import Service
 from serving_builders import TOKEN, a_replica
 
 DOCUMENT = document("flights", BODIES)

@@ -13,10 +13,10 @@ from mlops_lab.errors import BusUnreachable, ModelError, NoChampion, ScorerRefus
 from mlops_lab.events import OBSERVATIONS, REFERENCES
 from mlops_lab.features import Ask
 from mlops_lab.features.view import FeatureRow
+from mlops_lab.serving.answered import Answered, Question
 from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.loaded import LineUp, picker, try_out
 from mlops_lab.serving.prediction_log import encode, read_frames
-from mlops_lab.serving.predictor import Answered, Question
 from serving_builders import FEATURES, NOON, Flat, Replica, a_count, a_replica, an_item, ask
 
 

@@ -17,7 +17,7 @@ from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_uvicorn import run
-from mlops_lab.serving.service import assemble
+from mlops_lab.serving.parts import assemble
 from mlops_lab.serving.tokens import Tokens
 from mlops_lab.serving.turns import ConnectionLimits
 from mlops_lab.settings import Settings, load_settings

@@ -148,7 +148,7 @@ def forest(sound: Forest, kind: Kind, number: int) -> Forest:
 F15 = Fault(
     "F15",
     "bad canaries",
-    "Canaries get half of the requests: some err on 5 %, some are half as slow again, some answer otherwise, some are sound.",
+    "Canaries get half of the requests: some err on 5 %, some are half again as slow, some answer otherwise, some are sound.",
     "The bad ones lose their share by themselves, the sound ones do not, and no client sees an error.",
     "found in ≥ 29 of 30, ≤ 1 false abort in 30",
     run,

@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+from mlops_lab.serving.call import Reply
 from mlops_lab.serving.contract import BODY_LIMITS, BodyLimits
-from mlops_lab.serving.service import Reply, Service, ServingParts
+from mlops_lab.serving.parts import ServingParts
+from mlops_lab.serving.service import Service
 from mlops_lab.serving.turns import ConnectionLimits, Turns
 
 Scope = MutableMapping[str, Any]

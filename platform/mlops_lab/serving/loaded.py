@@ -1,6 +1,6 @@
 """The models that answer right now: one immutable line-up behind one reference, so that a swap falls between two requests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mlops_lab.errors import NoChampion, ScorerRefused
 from mlops_lab.features import Feature, Value
+from mlops_lab.features.view import FeatureRow
 
 _AGAIN = "train and publish the version again with `lab train`."
 
@@ -130,6 +131,12 @@ def picker(offered: Sequence[str], wanted: Sequence[Feature]) -> Pick | None:
     chosen: Any = itemgetter(*places)  # typed as if it could return a single value
     pick: Pick = chosen
     return pick
+
+
+def picked(loaded: Loaded, rows: Iterable[FeatureRow]) -> list[Sequence[Value]]:
+    """Rows of the use case's features as this model's scorer wants them."""
+    pick = loaded.pick
+    return [row.values for row in rows] if pick is None else [pick(row.values) for row in rows]
 
 
 def try_out(scorer: Scorer) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from mlops_lab.serving.call import FEEDBACK, PREDICT, Call, Reply
 from mlops_lab.serving.contract import Refusal
 from mlops_lab.serving.on_prometheus import CONTENT_TYPE, Metrics
 from mlops_lab.serving.openapi import document
-from mlops_lab.serving.service import FEEDBACK, PREDICT, Call, Reply, Service
+from mlops_lab.serving.service import Service
 from mlops_lab.serving.turns import ConnectionLimits
 
 

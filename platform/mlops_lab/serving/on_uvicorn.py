@@ -22,8 +22,8 @@ from uvicorn.server import ServerState
 
 from mlops_lab.errors import PortInUse
 from mlops_lab.serving.app import App
+from mlops_lab.serving.call import Call, Reply
 from mlops_lab.serving.contract import Refusal
-from mlops_lab.serving.service import Call, Reply
 from mlops_lab.serving.turns import Turns
 
 _MOST_PIPELINED = 32

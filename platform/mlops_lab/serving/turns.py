@@ -10,8 +10,9 @@ from time import monotonic
 from typing import Protocol
 
 from mlops_lab.errors import LogUnwritable
+from mlops_lab.serving.call import Call, Reply
 from mlops_lab.serving.contract import Refusal
-from mlops_lab.serving.service import Call, Reply, Service
+from mlops_lab.serving.service import Service
 
 _SHADOW_EVERY_S = 0.05
 _SHADOW_PAUSE_S = 0.002
@@ -123,7 +124,7 @@ class Turns:
             self._disk.flush(calls, protocols)
         else:
             self._flushed(calls, protocols, None)
-        if not self._shadow_due and service.parts.predictor.shadow_waits:
+        if not self._shadow_due and service.parts.predictor.shadow.waits:
             self._shadow_due = True
             assert self._loop is not None
             self._loop.call_later(_SHADOW_EVERY_S, self._shadow)
@@ -145,7 +146,7 @@ class Turns:
     def _shadow(self) -> None:
         """A slice of the shadow's work between two turns; what is left gets another slice."""
         self.service.shadow()
-        self._shadow_due = self.service.parts.predictor.shadow_waits
+        self._shadow_due = self.service.parts.predictor.shadow.waits
         if self._shadow_due:
             assert self._loop is not None
             self._loop.call_later(0.002, self._shadow)
