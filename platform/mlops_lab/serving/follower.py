@@ -8,8 +8,8 @@ Two threads change what the parts hold, so the parts share one re-entrant lock, 
 
 - Whatever both threads use is changed under it. A method that changes it takes the lock itself; where several changes have to be one step,
   whoever makes them holds it around them. What only one thread changes (pauses after failures, counters of calls) needs none.
-- Nobody waits for the ledger or the store while holding it, so the thread that looks at the pin is never held up by them. What is written
-  under it goes to the replica's own disk.
+- Nobody waits for the ledger or the store while holding it, so the thread that looks at the pin is held up by no download, except of what
+  a pin names itself and the cache lacks. What is written under it goes to the replica's own disk.
 - One attribute is read without it, since what it refers to is replaced as a whole; several that have to fit together are read under it.
   What was read before a wait may be over after it: `Place` looks again, under the lock, whether a pin was set meanwhile, `Pinned`
   whether its pin was taken in.
