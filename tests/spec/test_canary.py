@@ -221,7 +221,8 @@ def test_rows_of_one_request_count_as_one() -> None:
     evidence.add(Trial(False, 900.0, 900.0, [0.9] * 1_000, [0.1] * 1_000))
 
     assert judge_canary(evidence, 1, LIMITS).outcome == Outcome.CONTINUE
-    assert len(evidence.shifts) == 1
+    assert evidence.shifts.tolist() == pytest.approx([0.8])
+    assert float(abs(evidence.crossings).max()) == pytest.approx(1.0)
 
 
 def test_what_errs_or_answers_otherwise_stays_out_and_what_was_not_seen_may_come_again() -> None:
