@@ -1,6 +1,6 @@
 """A use case, a scorer, a ledger and a store that are just large enough to serve; and a replica as a process of its own.
 
-As a program: `python serving_builders.py DIRECTORY PORT` serves them on 127.0.0.1 until it is stopped.
+As a program: `python serving_builders.py DIRECTORY PORT [flights]` serves them on 127.0.0.1 until it is stopped.
 """
 
 import json
@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-import numpy as np
-import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typing_extensions import TypedDict
 
@@ -22,6 +20,7 @@ from mlops_lab.events import Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.features import Ask, Feature, Kind, Value
 from mlops_lab.features.view import FeatureRow
+from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.registry import ledger
 from mlops_lab.registry.ledger import Standing
 from mlops_lab.registry.version import Assignment, Role
@@ -30,8 +29,8 @@ from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import FieldWrong
 from mlops_lab.serving.fields import Moment, closed, text
 from mlops_lab.serving.follower import Limits
+from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.prediction_log import Durability, Position, read_frames
-from mlops_lab.serving.service import ServingParts, assemble
 from mlops_lab.serving.tokens import Tokens
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
@@ -107,18 +106,9 @@ class Flat:
     probability: float
     features: tuple[Feature, ...] = FEATURES
 
-    def score_one(self, values: Sequence[Value]) -> float:
-        assert len(values) == len(self.features)
-        return self.probability
-
     def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
-        return [self.score_one(row) for row in rows]
-
-    def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
-        return np.zeros((len(rows), len(self.features)))
-
-    def score(self, encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.full(len(encoded), self.probability)
+        assert all(len(row) == len(self.features) for row in rows)
+        return [self.probability] * len(rows)
 
 
 def load(content: bytes) -> Flat:
@@ -277,6 +267,26 @@ def _parts(
     )
 
 
+def parts_about_flights(directory: Path) -> ServingParts:
+    """A replica with the real use case, whose model says 0.25 of every flight."""
+    use_case = FlightsOnline()
+    books, store = Books(), Store()
+    books.promote(1, store.put(a_package(0.25)))
+    (directory / "feedback.token").write_text(TOKEN)
+    return assemble(
+        directory / "serving",
+        use_case,
+        online=use_case.online(),
+        bus=SqliteBus(directory / "bus.db"),
+        ledger=books,
+        packages=store,
+        keys=[KEY.public_key()],
+        load=lambda content: Flat(json.loads(content)["probability"], use_case.features),
+        clock=FixedClock(NOON),
+        tokens=Tokens(directory / "feedback.token"),
+    )
+
+
 def an_item(place: object = "gate", at: str = "2013-04-01T12:00:00Z", **more: object) -> dict[str, object]:
     """One valid item."""
     return {"id": "q1", "place": place, "at": at, **more}
@@ -290,11 +300,12 @@ def a_count(people: float, at: datetime = NOON, place: str = "gate", name: str |
 
 def main() -> None:
     """Serve version 1 with 0.25."""
-    from mlops_lab.serving.on_fastapi import create_app, run
+    from mlops_lab.serving.app import create_app
+    from mlops_lab.serving.on_uvicorn import run
 
     directory, port = Path(sys.argv[1]), int(sys.argv[2])
-    replica = a_replica(directory, 0.25)
-    run(create_app(replace(replica.parts, clock=WallClock())), "127.0.0.1", port)
+    parts = parts_about_flights(directory) if "flights" in sys.argv[3:] else a_replica(directory, 0.25).parts
+    run(create_app(replace(parts, clock=WallClock())), "127.0.0.1", port)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import serving_builders
 from mlops_lab.monitoring.canary import CanaryLimits, Cause, judge_canary
 from mlops_lab.pipelines.guard import Watched
 from mlops_lab.registry.version import Assignment, Role
+from mlops_lab.serving.call import Call
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.loaded import LineUp
-from mlops_lab.serving.service import Call, Service, assemble
+from mlops_lab.serving.parts import assemble
+from mlops_lab.serving.service import Service
 from serving_builders import NOON, Flat, a_replica, an_item
 
 

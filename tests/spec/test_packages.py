@@ -35,11 +35,19 @@ from mlops_lab.scoring import DirectoryStore, Forest, InTime, Package, files, sh
 from mlops_lab.scoring.keys import KeyRing, fingerprint, known_keys, rotate, signing_key
 from mlops_lab.scoring.manifest import check
 from mlops_lab.serving.cache import PackageCache
+from mlops_lab.serving.prediction_log import read_frames
 from mlops_lab.settings import Settings
 from serving_builders import KEY, MODEL, a_package, a_replica
 
 OTHER = Package(*a_package(0.77))
 WORLD = World(KEY, OTHER, "somebody-else's")
+
+
+@pytest.fixture(autouse=True)
+def nothing_deep_is_left(tmp_path: Path) -> Iterator[None]:
+    """A nest that is deeper than Python's stack would make pytest stumble when it tidies up, in this run or the next."""
+    yield
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)
 
 
 def rss_mib() -> float:
@@ -125,6 +133,20 @@ def test_every_kind_of_harm_has_its_turn_and_does_harm(tmp_path: Path) -> None:
         except (ScorerRefused, OSError):
             continue
     assert seen == set(HARMS)
+
+
+@pytest.mark.parametrize("name", ["scorer.json", "manifest.json", "signature", ""])
+def test_a_link_is_not_followed_even_to_the_right_content(tmp_path: Path, name: str) -> None:
+    """Whoever can place a link chooses what is read, and may change it after it was checked."""
+    good = Package(*a_package(0.4))
+    put(tmp_path / "package", good)
+    assert files.read_package(tmp_path / "package") == good
+    place = tmp_path / "package" / name
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(ScorerRefused, match="link"):
+        files.read_package(tmp_path / "package")
 
 
 def test_what_is_refused_says_what_was_found(tmp_path: Path) -> None:
@@ -440,6 +462,10 @@ def test_a_serving_process_executes_nothing_of_twelve_hostile_packages_signed_or
         assert process.poll() is None
         grown = peak_mib(process.pid) - before
     assert list((tmp_path / "marks").iterdir()) == []
+    frames = [frame for _, frame in read_frames(lab.home / "serving/replica-1/log")]
+    told = [frame["digests"] for frame in frames if frame["kind"] == "incident" and frame["what"] == "package_refused"]
+    assert {digests["scorer"] for digests in told} == {version.scorer_sha256 for version in lab.ledger.versions()[1:]}
+    assert sum(digests.get("found_signature") == sha256(bytes(64)) for digests in told) >= 12, "with what was found in the place of it"
     assert len(reasons) == 24
     assert all("signature fits none" in why for (kind, _), why in reasons.items() if kind == "unsigned"), reasons
     assert all("The scorer file was refused" in why for (kind, _), why in reasons.items() if kind == "signed"), reasons

@@ -28,8 +28,10 @@ from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore
 from mlops_lab.serving.cache import Known, Served
+from mlops_lab.serving.call import Call
+from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.pin import PIN, Pin, opened, put, sealed, way_back
-from mlops_lab.serving.service import Call, Service, ServingParts, assemble
+from mlops_lab.serving.service import Service
 from mlops_lab.serving.tokens import Tokens
 from pipeline_builders import MODEL, NOW, SmallLab, a_training, copied, established, training_flow, week
 from serving_builders import KEY, NOON, Counted, Queues, Replica, a_package, a_replica, an_item
@@ -156,7 +158,7 @@ def test_a_pin_is_obeyed_from_the_cache_and_nobody_stays_on_trial(replica: Repli
     replica.follow()
 
     lineup = replica.parts.slot.require()
-    assert (lineup.champion.version, lineup.champion.scorer.score_one((None, None, None)), lineup.canary) == (1, 0.3, None)
+    assert (lineup.champion.version, lineup.champion.scorer.score_rows([(None, None, None)]), lineup.canary) == (1, [0.3], None)
     assert [(told["what"], told["subject"], told["why"]) for told in replica.incidents()] == [
         ("pin_set", f"{QUEUES}/1", "operator: it answers nonsense")
     ]
@@ -184,6 +186,21 @@ def test_a_pin_wins_over_a_ledger_that_answers_until_that_has_taken_it_in(replic
     replica.follow()
     assert (answers(replica), replica.parts.follower.trouble) == (4, None)
     assert replica.parts.slot.require().canary is not None
+
+
+def test_a_pin_that_is_set_while_another_version_is_being_loaded_wins(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica.books.down = replica.store.down = False
+    replica.books.promote(4, replica.store.put(a_package(0.7)))
+    get = replica.store.get
+
+    def slowly(digest: str) -> tuple[bytes, bytes, bytes]:
+        pinned(replica)
+        replica.parts.follower.look()  # the other thread, meanwhile
+        return get(digest)
+
+    monkeypatch.setattr(replica.store, "get", slowly)
+    replica.follow()
+    assert answers(replica) == 1
 
 
 def test_a_restart_obeys_the_pin_also_when_it_was_written_while_the_replica_was_dead(replica: Replica) -> None:
@@ -321,8 +338,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> SmallLab:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlops_lab.pipelines.train.MIN_ROWS", 500)
         lab = established(tmp_path_factory.mktemp("pins") / "home")
-        for origin in ("second", "third"):
-            training_flow(a_training(AT, origin), lab)
+        for origin, flipped in (("second", 0.05), ("third", 0.1)):
+            training_flow(a_training(AT, origin, flip_share=flipped), lab)
+    assert len({version.scorer_sha256 for version in lab.ledger.versions()}) == 3
     force(lab, 2)
     return lab
 

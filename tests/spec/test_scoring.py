@@ -5,9 +5,12 @@ import math
 import random
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +285,46 @@ def test_a_file_that_would_take_too_much_memory_is_refused() -> None:
 
     with pytest.raises(ScorerRefused, match="mask cells"):
         Scorer.from_bytes(forest.to_bytes())
+
+
+def longest_step_ms(content: bytes) -> float:
+    """Processor time of this thread between two rests: so long the interpreter may be held, whatever else runs on the machine."""
+    moments = [time.thread_time()]
+    with suppress(ScorerRefused):
+        Scorer.from_bytes(content, lambda: moments.append(time.thread_time()))
+    return max(after - before for before, after in pairwise([*moments, time.thread_time()])) * 1000
+
+
+def test_a_load_beside_requests_holds_the_interpreter_for_moments_only() -> None:
+    """The size that is trained for flights is read in steps of some 2 ms; the worst head that is allowed (512 kB) in one of some 20 ms."""
+    features = tuple(Feature(f"c{i}", Kind.CATEGORY, "", "") for i in range(256))
+    worst = Forest(features, {f.name: {f"{name:x}": name % 256 for name in range(220)} for f in features}, 0.0, ((0.5,),)).to_bytes()
+
+    assert min(longest_step_ms(a_large_forest().to_bytes()) for _ in range(3)) < 10
+    assert 480_000 < len(worst) < 530_000
+    assert min(longest_step_ms(worst) for _ in range(3)) < 100
+    assert Scorer.from_bytes_gently(worst).digest == sha256(worst)
+
+
+LARGE = {
+    "lists": b"[" + b"[]," * 5_000_000 + b"0]",
+    "an object": b"{" + b'"a":0,' * 2_000_000 + b'"b":0}',
+    "a text": b'"' + b"x" * 16_000_000 + b'"',
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_large_file_that_is_no_model_is_refused_at_once(name: str) -> None:
+    """Not a step of seconds, nor memory many times the file: what is not laid out like a model is not parsed at all."""
+    tracemalloc.start()
+    try:
+        step = longest_step_ms(LARGE[name])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert step < 100
+    assert peak < 4_000_000
 
 
 @settings(max_examples=300, deadline=None)

@@ -19,7 +19,8 @@ import pytest
 import serving_builders
 from mlops_lab.errors import PortInUse
 from mlops_lab.events import OBSERVATIONS
-from mlops_lab.serving.on_fastapi import create_app, run
+from mlops_lab.serving.app import create_app
+from mlops_lab.serving.on_uvicorn import run
 from mlops_lab.serving.prediction_log import PredictionLog, read_frames
 from serving_builders import TOKEN, Replica, a_count, a_package, a_replica, an_item
 
@@ -30,7 +31,7 @@ BEARER = {"authorization": f"Bearer {TOKEN}"}
 @asynccontextmanager
 async def serving(replica: Replica, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
     app = create_app(replica.parts)
-    async with app.router.lifespan_context(app):
+    async with app.running():
         transport = httpx.ASGITransport(app, root_path=root_path, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://serving") as client:
             yield client
@@ -291,9 +292,11 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 
 def test_the_serving_process_loads_nothing_heavy() -> None:
-    heavy = "mlflow sklearn pandas pyarrow deltalake scipy evidently great_expectations prefect joblib"
-    code = f"import sys, mlops_lab.serving.on_fastapi; print([m for m in {heavy.split()} if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    heavy = ["mlflow", "sklearn", "pandas", "pyarrow", "deltalake", "scipy", "evidently", "great_expectations", "prefect", "joblib"]
+    loads = "import sys, mlops_lab.serving.on_uvicorn; print('fastapi' in sys.modules); import mlops_lab.serving.on_fastapi"
+    code = f"{loads}; print([m for m in {heavy} if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert said == ["False", "[]"]  # FastAPI comes beside the first answers, the others never
 
 
 class Process:
@@ -305,6 +308,13 @@ class Process:
             port = free.getsockname()[1]
         self.process = subprocess.Popen([sys.executable, serving_builders.__file__, str(directory), str(port)], stderr=subprocess.DEVNULL)
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
+        try:
+            self._wait_ready()
+        except BaseException:
+            self.end(signal.SIGKILL)
+            raise
+
+    def _wait_ready(self) -> None:
         deadline = time.monotonic() + 30
         while True:
             try:

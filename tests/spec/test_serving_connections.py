@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from mlops_lab.serving.on_fastapi import create_app, server_of
-from mlops_lab.serving.on_uvicorn import ConnectionLimits
+from mlops_lab.serving.app import create_app
+from mlops_lab.serving.on_uvicorn import server_of
 from mlops_lab.serving.prediction_log import read_frames
+from mlops_lab.serving.turns import ConnectionLimits
 from serving_builders import Replica, a_replica, an_item
 
 BODY = json.dumps(an_item()).encode()

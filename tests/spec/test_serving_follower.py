@@ -24,7 +24,7 @@ from serving_builders import KEY, MODEL, NOON, Replica, Store, a_package, a_repl
 
 def probability(replica: Replica) -> float | None:
     loaded = replica.parts.slot.current
-    return None if loaded is None else loaded.scorer.score_one((None, None, None))
+    return None if loaded is None else loaded.scorer.score_rows([(None, None, None)])[0]
 
 
 def test_what_the_ledger_names_is_put_in_place(tmp_path: Path) -> None:

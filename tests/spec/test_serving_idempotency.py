@@ -8,10 +8,11 @@ import orjson
 import pytest
 
 from mlops_lab.clock import FixedClock
+from mlops_lab.serving.call import Call, Reply
 from mlops_lab.serving.contract import Refusal
 from mlops_lab.serving.idempotency import Keys, Window
 from mlops_lab.serving.prediction_log import read_frames
-from mlops_lab.serving.service import Call, Reply, Service
+from mlops_lab.serving.service import Service
 from serving_builders import NOON, Replica, a_package, a_replica, an_item
 
 

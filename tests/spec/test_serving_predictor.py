@@ -11,13 +11,12 @@ import pytest
 
 from mlops_lab.errors import BusUnreachable, ModelError, NoChampion, ScorerRefused
 from mlops_lab.events import OBSERVATIONS, REFERENCES
-from mlops_lab.features import Ask, Value
+from mlops_lab.features import Ask
 from mlops_lab.features.view import FeatureRow
-from mlops_lab.scoring import Scorer
+from mlops_lab.serving.answered import Answered, Question
 from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.loaded import LineUp, Loaded, picker, try_out
+from mlops_lab.serving.loaded import LineUp, picker, try_out
 from mlops_lab.serving.prediction_log import encode, read_frames
-from mlops_lab.serving.predictor import ONE_BY_ONE, Answered, Question, few
 from serving_builders import FEATURES, NOON, Flat, Replica, a_count, a_replica, an_item, ask
 
 
@@ -92,7 +91,7 @@ def test_without_a_model_there_is_no_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [float("nan"), 1.5, -0.1])
-@pytest.mark.parametrize("rows", [1, ONE_BY_ONE, ONE_BY_ONE + 1])
+@pytest.mark.parametrize("rows", [1, 40])
 def test_what_is_no_probability_is_neither_answered_nor_logged(tmp_path: Path, nonsense: float, rows: int) -> None:
     replica = a_replica(tmp_path)
     replica.follow()
@@ -127,7 +126,7 @@ def test_requests_that_come_in_together_are_answered_each_for_itself(tmp_path: P
         return read(asked)
 
     replica.online.read = read_unless_broken  # type: ignore[method-assign]
-    sizes = (1, 3, ONE_BY_ONE + 1, 2)
+    sizes = (1, 3, 40, 2)
     questions = [Question([ask(an_item(id=f"q{n}"))] * n, f"r{n}") for n in sizes]
     questions.insert(1, Question([ask(an_item(id="broken"))], "r-broken"))
 
@@ -137,20 +136,6 @@ def test_requests_that_come_in_together_are_answered_each_for_itself(tmp_path: P
     found = [result for result in results if isinstance(result, Answered)]
     assert [len(result.answers) for result in found] == list(sizes)
     assert [result.frame["request_id"] for result in found] == [f"r{n}" for n in sizes]
-
-
-def test_a_row_scores_the_same_to_the_bit_whatever_came_in_with_it(tmp_path: Path) -> None:
-    from model_builders import FEATURES as OF_A_FOREST
-    from model_builders import a_forest
-
-    scorer = Scorer.from_bytes(a_forest().to_bytes())
-    rows: list[tuple[Value, ...]] = [(float(hour), "JFK", wind, None) for hour in range(24) for wind in (None, 3.0, 30.0)]
-    loaded = Loaded("m", 1, 1, NOON, "d", scorer, None)
-    alone = [few(loaded, [row])[0] for row in rows]
-
-    assert len(OF_A_FOREST) == len(rows[0])
-    assert few(loaded, rows) == alone
-    assert [score for at in range(0, len(rows), 5) for score in few(loaded, rows[at : at + 5])] == alone
 
 
 def test_a_scorer_that_reads_some_features_in_its_own_order_gets_them() -> None:

@@ -8,17 +8,18 @@ from typing import Any
 import orjson
 import pytest
 
+from mlops_lab.serving.call import Call
 from mlops_lab.serving.loaded import LineUp, share_of
 from mlops_lab.serving.prediction_log import read_frames
-from mlops_lab.serving.predictor import SHADOW_BACKLOG
-from mlops_lab.serving.service import Call, Service
+from mlops_lab.serving.service import Service
+from mlops_lab.serving.shadow import BACKLOG_ROWS
 from serving_builders import Flat, Replica, a_replica, an_item
 
 
 class Raising(Flat):
     """A scorer that fails."""
 
-    def score_one(self, values: Any) -> float:
+    def score_rows(self, rows: Any) -> list[float]:
         raise ArithmeticError("no answer today")
 
 
@@ -114,7 +115,7 @@ class TestShadow:
         given = answers(replica, 400, rows=2)
         assert frames(replica, "shadow") == []
         service = Service(replica.parts)
-        while replica.parts.predictor.shadow_waits:
+        while replica.parts.predictor.shadow.waits:
             service.shadow()
 
         assert {item["probability"] for answer in given for item in answer["items"]} == {0.3}
@@ -139,19 +140,21 @@ class TestShadow:
     def test_a_shadow_that_is_behind_leaves_requests_out_and_counts_them(self, replica: Replica) -> None:
         on_trial(replica, shadow=Flat(0.8), sample=1000)
 
-        answers(replica, SHADOW_BACKLOG + 16)
+        answers(replica, BACKLOG_ROWS + 16)
 
-        assert replica.parts.predictor.shadow_left_out == 16
+        assert replica.parts.predictor.shadow.left_out == 16
 
-    def test_a_slice_of_its_work_is_small(self, replica: Replica) -> None:
+    @pytest.mark.parametrize("rows", [1, 300])
+    def test_a_slice_of_its_work_is_small_however_large_a_request_was(self, replica: Replica, rows: int) -> None:
         """What waits for the shadow is worked on between requests, a little at a time."""
         on_trial(replica, shadow=Flat(0.8), sample=1000)
-        answers(replica, 1000)
+        answers(replica, 300 // rows, rows)
 
-        (frame,) = replica.parts.predictor.score_shadow()
-
-        assert len(frame["rows"]) == 64  # type: ignore[arg-type]
-        assert replica.parts.predictor.shadow_waits
+        slices = 0
+        while frame := replica.parts.predictor.shadow.score():
+            assert len(frame["rows"]) <= 64  # type: ignore[arg-type]
+            slices += 1
+        assert slices == 5
 
 
 def test_the_trace_a_request_belongs_to_is_in_the_log(replica: Replica) -> None:

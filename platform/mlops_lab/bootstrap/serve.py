@@ -12,13 +12,14 @@ from mlops_lab.logs import log_to_stderr
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore, InTime
+from mlops_lab.serving.app import create_app
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.idempotency import Window
-from mlops_lab.serving.on_fastapi import create_app, run
-from mlops_lab.serving.on_uvicorn import ConnectionLimits
-from mlops_lab.serving.service import assemble
+from mlops_lab.serving.on_uvicorn import run
+from mlops_lab.serving.parts import assemble
 from mlops_lab.serving.tokens import Tokens
+from mlops_lab.serving.turns import ConnectionLimits
 from mlops_lab.settings import Settings, load_settings
 
 

@@ -70,8 +70,9 @@ def check(seen: Killed) -> Finding:
     acknowledged, cut = count_acknowledged(seen.requests), sum(request.status == 0 for request in seen.requests)
     if not acknowledged:
         broken += ("nothing was acknowledged, so nothing was tried",)
-    lost = len([sentence for sentence in broken if "not in the log" in sentence])
-    measured = f"{seen.kills} kills, {acknowledged} acknowledged, {lost or 0} lost, {cut} cut, ready ≤ {longest:.1f} s"
+    logged = {row["prediction_id"] for frame in seen.stored.predictions for row in frame["rows"]}
+    lost = sum(answer["prediction_id"] not in logged for request in seen.requests for answer in request.acknowledged)
+    measured = f"{seen.kills} kills, {acknowledged} acknowledged, {lost} lost, {cut} cut, ready ≤ {longest:.1f} s"
     return Finding(measured, broken)
 
 

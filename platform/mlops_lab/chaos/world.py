@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -67,17 +67,32 @@ class Home:
         """The folder of a replica's prediction log."""
         return self.path / "serving" / replica / "log"
 
-    def replica(self, name: str = "replica-1", *, stepped: Path | None = None, traced: Trace | None = None, **settings: object) -> Replica:
+    def replica(
+        self,
+        name: str = "replica-1",
+        *,
+        stepped: Path | None = None,
+        traced: Trace | None = None,
+        variables: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> Replica:
         """A serving process of this home, not started yet.
 
         Args:
             name: Of the replica.
             stepped: File with the seconds by which its wall clock is off.
             traced: System calls to be written down.
+            variables: More LAB_ variables.
             settings: Of the section `service`, such as `durability="disk"`.
         """
         names = {f"LAB_SERVICE__{key.upper()}": str(value) for key, value in settings.items()}
-        env = {"LAB_HOME": str(self.path), "LAB_SERVICE__REPLICA": name, "LAB_SERVICE__PORT": str(free_port()), **names}
+        env = {
+            "LAB_HOME": str(self.path),
+            "LAB_SERVICE__REPLICA": name,
+            "LAB_SERVICE__PORT": str(free_port()),
+            **names,
+            **(variables or {}),
+        }
         return Replica(env, self.path / f"{name}.stderr", stepped=stepped, traced=traced)
 
     def package(self, forest: Forest) -> Package:

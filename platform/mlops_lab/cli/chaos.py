@@ -1,6 +1,8 @@
 """`lab chaos`: the promises of the service, each tried by a fault, proven from outside."""
 
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -70,7 +72,8 @@ def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: in
     results: list[Result] = []
     with _scratch(keep) as folder:
         world = World(folder, _lab_at)
-        output.say(f"{len(chosen)} faults, {size} form, seed {seed}.")
+        busy = f"{os.getloadavg()[0]:.1f} processes want its {os.cpu_count()} cores"
+        output.say(f"{len(chosen)} faults, {size} form, seed {seed}. On this machine {busy}; seconds are judged as if it were idle.")
         for fault, result in zip(chosen, prove(chosen, world, seed, size), strict=True):
             results.append(result)
             held = "held" if result.finding.held else "DID NOT HOLD"
@@ -87,9 +90,12 @@ def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: in
 @contextmanager
 def _scratch(keep: bool) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="lab-chaos-"))
+    # Ended by `timeout` or by CI it leaves no process and no mount behind either.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield folder
     finally:
+        signal.signal(signal.SIGTERM, before)
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,7 +6,7 @@ events, and a fact that is already here but lies behind the question's moment is
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from mlops_lab.events import Message
@@ -87,10 +87,10 @@ class FlightState:
     @staticmethod
     def _mean(lists: "dict[Any, _Recent]", key: Any, now: int, window_s: int) -> tuple[Mean, float | None]:
         recent = lists.get(key)
-        facts = recent.between(now - window_s, now) if recent else ()
-        if not facts:
-            return Mean(0, 0), None
-        return Mean(sum([fact[2] for fact in facts]), len(facts)), float(now - facts[-1][0])
+        if recent is None:
+            return _NOTHING, None
+        total, count, newest = recent.sum_of(now - window_s, now)
+        return (Mean(total, count), float(now - newest)) if count else (_NOTHING, None)
 
     @staticmethod
     def _newest(lists: "dict[Any, _Recent]", key: Any, now: int, max_age_s: int) -> "_Fact | None":
@@ -98,25 +98,32 @@ class FlightState:
         return recent.newest(now - max_age_s, now) if recent else None
 
 
+_NOTHING = Mean(0, 0)
+
 _Fact = tuple[int, int, int, Any]
 """Second, rank among facts of the same second, delay in minutes, what it is about (a flight, or the observed values)."""
 
 
 class _Recent:
-    """Facts of one key in order of event time, without repeats, the old ones forgotten. Their seconds are kept beside them, since they
-    are searched for every request and a search by key costs six times as much."""
+    """Facts of one key in order of event time, without repeats, the old ones forgotten.
 
-    __slots__ = ("_facts", "_seconds")
+    Their seconds and the running totals of their delays are kept beside them: every request asks for sums over windows, and a window is
+    then two searches and one difference, however many facts are in it. Delays are whole minutes, so the difference is exact.
+    """
+
+    __slots__ = ("_facts", "_seconds", "_totals")
 
     def __init__(self) -> None:
         self._facts: list[_Fact] = []
         self._seconds: list[int] = []
+        self._totals: list[int] = [0]  # one more than facts: the total before each, and the total of all
 
     def add(self, fact: _Fact) -> None:
-        facts, seconds = self._facts, self._seconds
+        facts, seconds, totals = self._facts, self._seconds, self._totals
         if not facts or fact[:3] > facts[-1][:3]:
             facts.append(fact)
             seconds.append(fact[0])
+            totals.append(totals[-1] + fact[2])
         else:
             # Equal facts stand side by side: the same flight twice is one departure, two flights of one minute are two.
             place = at = bisect_right(facts, fact[:3], key=_order)
@@ -126,14 +133,17 @@ class _Recent:
                     return
             facts.insert(place, fact)
             seconds.insert(place, fact[0])
+            totals[place + 1 :] = [totals[place] + fact[2], *(total + fact[2] for total in totals[place + 1 :])]
         if len(facts) >= 64 and seconds[len(facts) // 2] < seconds[-1] - KEPT_S:
             old = bisect_right(seconds, seconds[-1] - KEPT_S)
-            del facts[:old], seconds[:old]
+            del facts[:old], seconds[:old], totals[:old]
 
-    def between(self, after: int, until: int) -> Sequence[_Fact]:
-        """Facts in (after, until]."""
+    def sum_of(self, after: int, until: int) -> tuple[int, int, int]:
+        """Of the facts in (after, until]: the sum of their delays, how many they are, and the second of the newest (0 for none)."""
         seconds = self._seconds
-        return self._facts[bisect_right(seconds, after) : bisect_right(seconds, until)]
+        end = bisect_right(seconds, until)
+        begin = bisect_right(seconds, after, 0, end)
+        return (self._totals[end] - self._totals[begin], end - begin, seconds[end - 1]) if end > begin else (0, 0, 0)
 
     def newest(self, after: int, until: int) -> _Fact | None:
         """The last fact in (after, until], the higher rank winning a tie."""

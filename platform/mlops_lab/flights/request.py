@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from mlops_lab.features import Ask
 from mlops_lab.flights.transform import ASKED_BEFORE_DEPARTURE
-from mlops_lab.serving.fields import Moment, closed, text
+from mlops_lab.serving.fields import Moment, Whole, closed, text
 
 MODEL = "flight-delay"
 LATE_AFTER_MIN = 15
@@ -44,7 +44,7 @@ class Flight(TypedDict):
 class Outcome(TypedDict):
     """When it arrived."""
 
-    arrival_delay_min: Annotated[int, Field(ge=-1440, le=4320, description="Behind schedule; negative when early.")]
+    arrival_delay_min: Annotated[int, Whole(-1440, 4320, "Behind schedule; negative when early.")]
 
 
 def ask(item: Flight) -> Ask:

@@ -133,7 +133,7 @@ def take_in_pins(lab: Lab, at: datetime | None = None) -> list[Assignment]:
             raise
         if assigned is not None:
             taken.append(assigned)
-            log.warning("pin.taken_in", extra={"pin": newest.id, "version": newest.version, "assignment": assigned.id})
+            log.info("pin.taken_in", extra={"pin": newest.id, "version": newest.version, "assignment": assigned.id})
         for path in found:
             path.unlink(missing_ok=True)
     return taken
@@ -165,7 +165,7 @@ def _write(pin: Pin, folders: Sequence[Path], lab: Lab) -> tuple[str, ...]:
             log.error("pin.not_written", extra={"replica": folder.name, "why": str(error)})
     if not written:
         raise failed
-    log.warning("pin.written", extra={"pin": pin.id, "version": pin.version, "leaving": pin.leaving, "replicas": written})
+    log.info("pin.written", extra={"pin": pin.id, "version": pin.version, "leaving": pin.leaving, "replicas": written})
     return tuple(written)
 
 

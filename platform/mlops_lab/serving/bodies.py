@@ -6,8 +6,10 @@ see (a key written twice) is looked for here. Only a refused body is looked at a
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, NotRequired, Protocol, get_args
 
+import orjson
 from pydantic import FailFast, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -15,7 +17,7 @@ from mlops_lab.clock import iso
 from mlops_lab.features import Ask
 from mlops_lab.serving.contract import BODY_LIMITS, BodyLimits, FieldWrong, Outcome, PredictRequest, Refusal, unusable
 from mlops_lab.serving.duplicates import counter, repeated_key, written_keys
-from mlops_lab.serving.fields import Moment, Name, closed
+from mlops_lab.serving.fields import Moment, Name, Whole, closed
 
 Purpose = Literal["live", "probe"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
@@ -31,7 +33,6 @@ _MUST = {
     "list_type": "must be a list",
     "string_type": "must be a text",
     "bool_type": "must be true or false",
-    "int_type": "must be a whole number, written without a fraction",
     "float_type": "must be a number",
     "finite_number": "must be a finite number",
 }
@@ -73,6 +74,7 @@ class _Form:
         self.adapter: TypeAdapter[Any] = TypeAdapter(body)
         self._validate = self.adapter.validator.validate_json
         self._keys = counter(self.adapter.core_schema)
+        self._limits = limits
         self._part = None if part is None else TypeAdapter(part)
         self._outside = TypeAdapter(_outside_of(body, limits)) if part else self.adapter
         schema = self.adapter.json_schema()
@@ -84,7 +86,7 @@ class _Form:
         """Raises ValidationError, or Refusal for what pydantic does not see."""
         written = written_keys(body)
         if written > self._most_keys:
-            _check_width(json_of(body), "")  # before pydantic makes an error of each
+            _check_size(json_of(body), "", self._limits)  # before pydantic makes an error of each
         value = self._validate(body)
         if written != self._keys(value) and (twice := repeated_key(body)) is not None:
             raise unusable((twice[:_ECHOED], "is there twice"))
@@ -92,7 +94,7 @@ class _Form:
 
     def refusal(self, document: Any, error: ValidationError) -> Refusal:
         """Why this document was refused, up to ten fields of it."""
-        _check_width(document, "")
+        _check_size(document, "", self._limits)
         wrong: list[tuple[str, str]] = []
         for named in self._wrong(document):
             wrong.append(named)
@@ -132,7 +134,8 @@ class _Form:
         elif " should " in said:
             why = f"must {said.partition(' should ')[2]}"
         else:
-            why = f"cannot be used: {said.removeprefix('Value error, ')}"
+            said = said.removeprefix("Value error, ")
+            why = said if said.startswith("must ") else f"cannot be used: {said}"
         return path or "body", why
 
 
@@ -145,7 +148,7 @@ class Bodies:
         item, what_happened = use_case.item, use_case.outcome
         if taken := {"items", "purpose"} & item.__annotations__.keys():
             raise ValueError(f"an item cannot have a field '{min(taken)}': the body around it has one")
-        (an_item,), (an_outcome,) = (TypeAdapter(each).json_schema()["examples"] for each in (item, what_happened))
+        (an_item,), (an_outcome,) = (_examples(each) for each in (item, what_happened))
         feedback = {"event_id": "e-1", "prediction_id": "6f1c2b7d9a80000", "outcome": an_outcome, "at": "2013-07-01T17:02:00Z"}
 
         @closed(an_item)
@@ -161,12 +164,7 @@ class Bodies:
         class FeedbackItem(TypedDict):
             event_id: Annotated[Name, Field(description="Unique per event; sending it again changes nothing.", examples=["e-1"])]
             prediction_id: Annotated[Name, Field(description="As it was answered.", examples=["6f1c2b7d9a80000"])]
-            revision: NotRequired[
-                Annotated[
-                    int,
-                    Field(ge=0, lt=2**31, description="Grows with each correction; the highest counts.", json_schema_extra={"default": 0}),
-                ]
-            ]
+            revision: NotRequired[Annotated[int, Whole(0, 2**31 - 1, "Grows with each correction; the highest counts.", default=0)]]
             outcome: what_happened  # type: ignore[valid-type]
             at: Annotated[Moment, Field(description="Event time.")]
 
@@ -238,6 +236,8 @@ def json_of(body: bytes, error: ValidationError | None = None) -> Any:
     if error is not None and error.error_count() == 1 and (details := _details(error)[0])["type"] == "json_invalid":
         why = details["msg"].removeprefix("Invalid JSON: ")
     else:
+        with suppress(ValueError):
+            return orjson.loads(body)  # much faster, and what it does not read pydantic may have read: NaN, 1e999
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as other:
@@ -254,6 +254,14 @@ def json_of(body: bytes, error: ValidationError | None = None) -> Any:
     raise Refusal(400, "Not JSON", f"The body cannot be read as JSON: {why}. Send JSON in UTF-8.", fields=(("body", why),))
 
 
+def _examples(described: type[Any]) -> list[Any]:
+    schema = TypeAdapter(described).json_schema()
+    if "examples" not in schema:
+        raise ValueError(f"{described.__name__} is not under `fields.closed`, which gives it an example and refuses unknown fields")
+    examples: list[Any] = schema["examples"]
+    return examples
+
+
 def _outside_of(body: type[Any], limits: BodyLimits) -> type[Any]:
     """The body's type without a look into its items."""
 
@@ -264,19 +272,21 @@ def _outside_of(body: type[Any], limits: BodyLimits) -> type[Any]:
     return Outside
 
 
-def _check_width(value: Any, path: str, levels: int = 4) -> None:
-    """Raises Refusal when an object has more fields than any that is known here."""
+def _check_size(value: Any, path: str, limits: BodyLimits, levels: int = 4) -> None:
+    """Raises Refusal when an object or a list has more in it than any that is known here."""
     if not levels:
         return
     if isinstance(value, dict):
         if len(value) > _MAX_FIELDS:
             raise unusable((path or "body", f"has {len(value)} fields, more than any object here"))
         for name, inner in value.items():
-            _check_width(inner, _path(path, name), levels - 1)
+            _check_size(inner, _path(path, name), limits, levels - 1)
     elif isinstance(value, list):
+        if len(value) > limits.max_items:
+            raise unusable((path or "body", f"must have at most {limits.max_items} items, not {len(value)}"))
         for i, inner in enumerate(value):
             if isinstance(inner, dict):
-                _check_width(inner, f"{path}[{i}]", levels - 1)
+                _check_size(inner, f"{path}[{i}]", limits, levels - 1)
 
 
 def _details(error: ValidationError) -> list[Any]:

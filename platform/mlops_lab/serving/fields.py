@@ -5,6 +5,7 @@ documentation publishes as JSON Schema, so the two cannot drift apart.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -40,6 +41,37 @@ def text(pattern: str, description: str, *examples: str) -> Any:
         examples: Valid ones; the first is shown to whoever sends a wrong one.
     """
     return Field(pattern=pattern, description=description, examples=list(examples))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The constraint of a whole number, for `Annotated[int, Whole(...)]`. JSON knows one kind of number, so `12.0` is 12.
+
+    Attributes:
+        least: From here,
+        most: to here, both included, at most 2**53.
+        description: What it means.
+        default: What a missing one means, for the documentation.
+    """
+
+    least: int
+    most: int
+    description: str
+    default: int | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        number = core_schema.float_schema(ge=self.least, le=self.most, strict=True, allow_inf_nan=False)
+        return core_schema.no_info_after_validator_function(_whole, number)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        said = {"type": "integer", "minimum": self.least, "maximum": self.most, "description": self.description}
+        return said if self.default is None else said | {"default": self.default}
+
+
+def _whole(number: float) -> int:
+    if number % 1:
+        raise ValueError("must be a whole number")
+    return int(number)
 
 
 class _Written:

@@ -1,17 +1,15 @@
 """The models that answer right now: one immutable line-up behind one reference, so that a swap falls between two requests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from mlops_lab.errors import NoChampion, ScorerRefused
 from mlops_lab.features import Feature, Value
+from mlops_lab.features.view import FeatureRow
 
 _AGAIN = "train and publish the version again with `lab train`."
 
@@ -26,20 +24,8 @@ class Scorer(Protocol):
         """What it reads, in its order."""
         ...
 
-    def score_one(self, values: Sequence[Value]) -> float:
-        """The probability for one row."""
-        ...
-
     def score_rows(self, rows: Sequence[Sequence[Value]]) -> list[float]:
-        """The same for a few rows, to the bit as each alone."""
-        ...
-
-    def encode(self, rows: Sequence[Sequence[Value]]) -> npt.NDArray[np.float64]:
-        """Rows as numbers, shape (rows, features)."""
-        ...
-
-    def score(self, encoded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Probabilities, shape (rows,)."""
+        """Probabilities; each row's is the same to the bit whatever rows are beside it."""
         ...
 
 
@@ -147,6 +133,12 @@ def picker(offered: Sequence[str], wanted: Sequence[Feature]) -> Pick | None:
     return pick
 
 
+def picked(loaded: Loaded, rows: Iterable[FeatureRow]) -> list[Sequence[Value]]:
+    """Rows of the use case's features as this model's scorer wants them."""
+    pick = loaded.pick
+    return [row.values for row in rows] if pick is None else [pick(row.values) for row in rows]
+
+
 def try_out(scorer: Scorer) -> None:
     """Let a scorer answer a row without any known value, alone and in a batch, before it meets a request.
 
@@ -155,8 +147,7 @@ def try_out(scorer: Scorer) -> None:
     """
     nothing: tuple[Value, ...] = (None,) * len(scorer.features)
     try:
-        batch = scorer.score(scorer.encode([nothing, nothing]))
-        answers = [float(answer) for answer in (scorer.score_one(nothing), *batch)]
+        answers = [float(answer) for rows in ([nothing], [nothing, nothing]) for answer in scorer.score_rows(rows)]
     except Exception as error:  # whatever a foreign model does, the one that answers stays
         raise ScorerRefused(f"The scorer fails on a row of missing values: {error!r}.", _AGAIN) from error
     if not all(0.0 <= answer <= 1.0 for answer in answers):

@@ -56,7 +56,7 @@ class Metrics(Collector):
         yield away
         yield CounterMetricFamily("lab_serving_replayed", "Requests answered from their idempotency key.", value=counts.replayed)
         what = "Rows that the shadow was too slow to score."
-        yield CounterMetricFamily("lab_serving_shadow_left_out", what, value=parts.predictor.shadow_left_out)
+        yield CounterMetricFamily("lab_serving_shadow_left_out", what, value=parts.predictor.shadow.left_out)
         yield GaugeMetricFamily("lab_serving_log_bytes", "Prediction log on this replica's disk.", value=parts.log.total_bytes)
         loaded = parts.slot.current
         yield GaugeMetricFamily("lab_serving_model_version", "The version that answers, 0 for none.", value=loaded.version if loaded else 0)

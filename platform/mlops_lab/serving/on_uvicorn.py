@@ -1,4 +1,4 @@
-"""The way of a busy request through uvicorn: read, worked on together with what else came in, answered, without a task for each.
+"""The service on uvicorn: a busy request is read, worked on together with what else came in, and answered, without a task for each.
 
 uvicorn keeps what it is good at: listening, parsing HTTP/1.1 with httptools, shutting down, and every other route by ASGI. The two
 routes that carry the traffic leave it behind the parser: their bodies are collected, all requests that one turn of the event loop
@@ -7,56 +7,71 @@ here as well, for all routes.
 """
 
 import asyncio
+import errno
 import logging
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import socket
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import httptools
+import uvicorn
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from mlops_lab.errors import LogUnwritable
+from mlops_lab.errors import PortInUse
+from mlops_lab.serving.app import App
+from mlops_lab.serving.call import Call, Reply
 from mlops_lab.serving.contract import Refusal
-from mlops_lab.serving.service import Call, Reply, Service
+from mlops_lab.serving.turns import Turns
 
-_SHADOW_EVERY_S = 0.05
-_SWEEP_EVERY_S = 0.5
 _MOST_PIPELINED = 32
 _LINGER_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionLimits:
-    """What one caller may take up.
+def run(app: App, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; requests that have begun are finished.
 
-    Attributes:
-        body_bytes: Of a request; more is 413.
-        head_bytes: Of a request's line and headers together; more is 431.
-        headers: Of a request; more is 431.
-        head_s: From a request's first byte to the end of its headers; later is 408.
-        body_s: From the end of its headers to its last byte; later is 408.
-        idle_s: Without a request, until a connection is closed.
-        connections: At once; one more is 429.
-        waiting: Requests that may wait for their turn; one more is 429.
-        drain_s: After SIGTERM, how long an idle connection stays open for a request that is on its way.
+    Raises:
+        PortInUse: Another program listens there.
     """
+    listener = _listen(host, port)
+    _log.info("serving.started", extra={"host": host, "port": listener.getsockname()[1]})
+    server_of(app).run(sockets=[listener])
 
-    body_bytes: int = 1024 * 1024
-    head_bytes: int = 16 * 1024
-    headers: int = 64
-    head_s: float = 5.0
-    body_s: float = 10.0
-    idle_s: float = 30.0
-    connections: int = 1024
-    waiting: int = 256
-    drain_s: float = 1.0
+
+def server_of(app: App) -> uvicorn.Server:
+    """The server of an app, still to be given its sockets."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http=partial(FastProtocol, turns=app.turns),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=10,
+    )
+    return uvicorn.Server(config)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse.at(host, port) from error
+        raise
+    return listener
 
 
 class _Busy:
@@ -70,153 +85,6 @@ class _Busy:
         self.message_event = asyncio.Event()
         self.response_complete = True
         self.waiting = 0
-
-
-class Turns:
-    """Collects the requests of one turn of the event loop and works on them together.
-
-    With `durability=disk` a thread flushes the log while the loop goes on collecting; replies leave in the order of their flush.
-    """
-
-    def __init__(self, service: Service, limits: ConnectionLimits) -> None:
-        self.service = service
-        self.limits = limits
-        self.routes: Mapping[bytes, str] = {b"/v1/predict": "predict", b"/v1/feedback": "feedback"}
-        self.draining = False
-        self.connections: set[FastProtocol] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._calls: list[Call] = []
-        self._from: list[FastProtocol] = []
-        self._due = False
-        self._shadow_due = False
-        self._disk: _Disk | None = None
-        full = Refusal(429, "Too many requests", "The queue is full. Come back after Retry-After seconds.", retry_after_s=1)
-        self._full = service.refuse("other", full, None)
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Called once the event loop runs."""
-        self._loop = loop
-        if self.service.waits_for_disk:
-            self._disk = _Disk(self.service.parts.log.sync, loop, self._flushed)
-
-    def stop(self) -> None:
-        """Flush and answer what is under way."""
-        if self._disk is not None:
-            self._disk.stop()
-
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for their turn or for the disk."""
-        return len(self._calls) + (self._disk.waiting if self._disk else 0)
-
-    def add(self, call: Call, protocol: "FastProtocol") -> bool:
-        """Take a request in; False where the queue is full."""
-        if self.waiting >= self.limits.waiting:
-            self.service.counts.turned_away["queue"] += 1
-            return False
-        self._calls.append(call)
-        self._from.append(protocol)
-        if not self._due:
-            self._due = True
-            assert self._loop is not None
-            self._loop.call_soon(self._work)
-        return True
-
-    @property
-    def full(self) -> Reply:
-        """What a request gets that met a full queue."""
-        return self._full
-
-    def _work(self) -> None:
-        calls, protocols = self._calls, self._from
-        self._calls, self._from, self._due = [], [], False
-        service = self.service
-        service.work(calls)
-        if self._disk is not None and any(call.logged for call in calls):
-            self._disk.flush(calls, protocols)
-        else:
-            self._flushed(calls, protocols, None)
-        if not self._shadow_due and service.parts.predictor.shadow_waits:
-            self._shadow_due = True
-            assert self._loop is not None
-            self._loop.call_later(_SHADOW_EVERY_S, self._shadow)
-
-    def _flushed(self, calls: list[Call], protocols: "list[FastProtocol]", error: LogUnwritable | None) -> None:
-        self.service.settle(calls, error)
-        for call, protocol in zip(calls, protocols, strict=True):
-            assert call.reply is not None
-            protocol.reply(call.reply)
-
-    async def keep_limits(self) -> None:
-        """Keep the time limits of all connections; runs beside the server."""
-        while True:
-            await asyncio.sleep(_SWEEP_EVERY_S)
-            now = monotonic()
-            for connection in list(self.connections):
-                connection.sweep(now)
-
-    def _shadow(self) -> None:
-        """A slice of the shadow's work between two turns; what is left gets another slice."""
-        self.service.shadow()
-        self._shadow_due = self.service.parts.predictor.shadow_waits
-        if self._shadow_due:
-            assert self._loop is not None
-            self._loop.call_later(0.002, self._shadow)
-
-
-class _Disk:
-    """Flushes the log on a thread of its own. All that is written while one flush runs shares the next."""
-
-    def __init__(
-        self,
-        sync: Callable[[], None],
-        loop: asyncio.AbstractEventLoop,
-        done: "Callable[[list[Call], list[FastProtocol], LogUnwritable | None], None]",
-    ) -> None:
-        self._sync, self._loop, self._done = sync, loop, done
-        self._pending: deque[tuple[list[Call], list[FastProtocol]]] = deque()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self.waiting = 0
-        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
-        self._thread.start()
-
-    def flush(self, calls: list[Call], protocols: "list[FastProtocol]") -> None:
-        """Called by the event loop, after the calls' records were written."""
-        self.waiting += len(calls)
-        with self._changed:
-            self._pending.append((calls, protocols))
-            self._changed.notify()
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._pending and not self._stopping:
-                    self._changed.wait()
-                if not self._pending:
-                    return
-                batches = list(self._pending)
-                self._pending.clear()
-            error = None
-            try:
-                self._sync()
-            except LogUnwritable as failed:
-                error = failed
-            except Exception as failed:
-                _log.exception("serving.flush_failed")
-                error = LogUnwritable.at("the prediction log", repr(failed))
-            self._loop.call_soon_threadsafe(self._answer, batches, error)
-
-    def _answer(self, batches: "list[tuple[list[Call], list[FastProtocol]]]", error: LogUnwritable | None) -> None:
-        for calls, protocols in batches:
-            self.waiting -= len(calls)
-            self._done(calls, protocols, error)
 
 
 class FastProtocol(HttpToolsProtocol):

@@ -8,6 +8,7 @@ from mlops_lab.serving.contract import PROBLEM_TYPE
 
 _TEXT = {"type": "string"}
 _TEXTS = {"type": "array", "items": _TEXT}
+_STATE = {"type": "string", "description": "`ok` and `up` are well, `none` and `unused` are no trouble; others say what is wrong."}
 _COUNT = {"type": "integer", "minimum": 0}
 _WORD = {"type": "string", "pattern": "^[!-~]{1,128}$"}
 
@@ -41,8 +42,10 @@ _A_MODEL = {
 _THE_DEPENDENCIES = {
     "model": {"state": "ok", "version": 3},
     "log": {"state": "ok", "bytes": 48_210, "durability": "process"},
-    "ledger": {"state": "ok", "known_age_s": 0.412},
-    "bus": {"state": "ok"},
+    "bus": {"state": "down", "why": "the file is locked"},
+    "ledger": {"state": "up", "knowledge_age_s": 0.412},
+    "store": {"state": "ok"},
+    "pin": {"state": "none"},
 }
 
 
@@ -99,7 +102,7 @@ _REPLIES = {
     "Dependencies": {
         "type": "object",
         "description": "What the service leans on, by name.",
-        "additionalProperties": _object("One of them.", {"state": {"enum": ["ok", "down", "none"]}}),
+        "additionalProperties": _object("One of them, with figures of its own.", {"state": _STATE}, {"why": _TEXT}),
         "examples": [_THE_DEPENDENCIES],
     },
     "Ready": _object(
@@ -202,7 +205,6 @@ def document(title: str, bodies: Bodies) -> dict[str, Any]:
 _ABOUT = """Every refusal is a problem (RFC 9457) that names what is wrong. Beyond what the schemas say:
 
 - A body is JSON in UTF-8 without a byte order mark, of at most {bytes} bytes, not compressed, and no object has a key twice.
-- A whole number is written without a fraction: `12`, not `12.0`.
 - A date-time exists: 2013-02-29 does not.
 - An unknown address is a 404, another method a 405 with `Allow`, both as problems.
 """

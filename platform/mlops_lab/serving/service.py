@@ -6,21 +6,16 @@ of a logged record goes out after the record is as safe as `durability` says.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Protocol
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mlops_lab.clock import Clock, iso
+from mlops_lab.clock import iso
 from mlops_lab.errors import LabError, LogUnwritable, NoChampion
-from mlops_lab.events import EventBus
-from mlops_lab.features import Feature, OnlineFeatures
-from mlops_lab.serving.bodies import Bodies, Described
-from mlops_lab.serving.cache import KnownFile, PackageCache, Packages
+from mlops_lab.serving.answered import Answered, Question
+from mlops_lab.serving.bodies import Bodies
+from mlops_lab.serving.call import FEEDBACK, PREDICT, Call, Reply
 from mlops_lab.serving.contract import (
     BODY_LIMITS,
     PROBLEM_TYPE,
@@ -35,136 +30,15 @@ from mlops_lab.serving.contract import (
 )
 from mlops_lab.serving.counts import Counts
 from mlops_lab.serving.dependency import Dependency
-from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.faults import Faults
-from mlops_lab.serving.feedback import FeedbackDesk
-from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
-from mlops_lab.serving.idempotency import Keys, Window, digest_of_body, reply_body
-from mlops_lab.serving.loaded import Scorer, Slot
-from mlops_lab.serving.pin import CACHE, PIN, STATE, PinFile
-from mlops_lab.serving.prediction_log import Durability, PredictionLog, encode
-from mlops_lab.serving.predictor import Answered, Predictor, Question
-from mlops_lab.serving.tokens import Tokens
-
-Header = tuple[bytes, bytes]
-
-PREDICT, FEEDBACK = "predict", "feedback"
+from mlops_lab.serving.idempotency import digest_of_body, reply_body
+from mlops_lab.serving.parts import ServingParts
+from mlops_lab.serving.prediction_log import encode
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", PROBLEM_TYPE.encode())
 _REPLAYED = (b"idempotent-replayed", b"true")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Reply:
-    """What goes back: a status, header pairs, a body."""
-
-    status: int
-    headers: list[Header]
-    body: bytes
-
-
-@dataclass(slots=True)
-class Call:
-    """One request on its way through the service.
-
-    Attributes:
-        route: `predict` or `feedback`.
-        headers: Names in lower case.
-        body: All of it.
-        came: `perf_counter` when its last byte was here.
-        request_id: The caller's, or made.
-        reply: What goes back, once `Service.settle` was called.
-        logged: The reply speaks of something in the log, so it waits until that is safe.
-        key: Its Idempotency-Key, if this call's answer is kept under it.
-        event_ids: Outcomes that count as seen because of this call.
-        answered: What it was answered.
-        like: An earlier call with the same key that came in together with this one; the reply is its reply.
-    """
-
-    route: str
-    headers: Sequence[Header]
-    body: bytes
-    came: float = field(default_factory=perf_counter)
-    request_id: str | None = None
-    reply: Reply | None = None
-    logged: bool = False
-    key: str | None = None
-    event_ids: tuple[str, ...] = ()
-    answered: Answered | None = None
-    like: "Call | None" = None
-
-
-class ServedUseCase(Described, Protocol):
-    """The part of a use case that serving needs."""
-
-    @property
-    def features(self) -> tuple[Feature, ...]:
-        """In the order of `FeatureRow.values`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ServingParts:
-    """What an app is made of. `assemble` builds it from ports."""
-
-    use_case: ServedUseCase
-    slot: Slot
-    facts: FactStream
-    log: PredictionLog
-    follower: Follower
-    predictor: Predictor
-    desk: FeedbackDesk
-    keys: Keys
-    tokens: Tokens
-    clock: Clock
-
-
-def assemble(
-    directory: Path,
-    use_case: ServedUseCase,
-    *,
-    online: OnlineFeatures,
-    bus: EventBus,
-    ledger: FollowedLedger,
-    packages: Packages,
-    keys: Iterable[Ed25519PublicKey],
-    load: Callable[[bytes], Scorer],
-    clock: Clock,
-    tokens: Tokens,
-    durability: Durability = "process",
-    log_limit_bytes: int = 4 * 1024 * 1024 * 1024,
-    window: Window | None = None,
-    faults: Faults | None = None,
-    limits: Limits | None = None,
-) -> ServingParts:
-    """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
-
-    Raises:
-        HomeInUse: Another process is this replica.
-        LogUnwritable: The directory cannot be written.
-    """
-    slot = Slot()
-    log = PredictionLog(directory / "log", durability=durability, limit_bytes=log_limit_bytes)
-    facts = FactStream(bus, online)
-
-    def report(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
-        log.append({"kind": "incident", "at": clock.now(), "what": what, "subject": subject, "why": why, "digests": dict(digests)})
-
-    def report_if_it_can(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
-        try:
-            report(what, subject, why, digests)
-        except LogUnwritable as error:  # a full log must not keep a good package from being fetched again
-            _log.error("serving.incident_not_logged", extra={"what": what, "subject": subject, "why": why, "log": error.what})
-
-    cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
-    known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
-    names = tuple(feature.name for feature in use_case.features)
-    follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
-    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
-    return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
 
 
 class Service:
@@ -341,11 +215,12 @@ class Service:
 
     def shadow(self) -> None:
         """Let the shadow score a slice of what waits for it, and log that. What cannot be logged is left out: nobody was promised it."""
-        frames = [encode(frame) for frame in self.parts.predictor.score_shadow()]
-        if frames:
+        frame = self.parts.predictor.shadow.score()
+        if frame is not None:
             try:
-                self.parts.log.write(frames)
-                self.parts.keys.wrote(sum(map(len, frames)))
+                content = encode(frame)
+                self.parts.log.write([content])
+                self.parts.keys.wrote(len(content))
             except LogUnwritable as error:
                 _log.warning("serving.shadow_not_logged", extra={"why": error.what})
 

@@ -18,11 +18,10 @@ from mlops_lab.bootstrap import serve
 
 STAGES = (
     ("HTTP parse", "mlops_lab.serving.on_uvicorn:FastProtocol", "data_received"),
-    ("turns of the event loop", "mlops_lab.serving.on_uvicorn:Turns", "_work"),
+    ("turns of the event loop", "mlops_lab.serving.turns:Turns", "_work"),
     ("headers and validation", "mlops_lab.serving.service:Service", "_question"),
     ("new facts", "mlops_lab.serving.facts:FactStream", "catch_up"),
     ("feature read", "mlops_lab.flights.online:FlightState", "read"),
-    ("score", "mlops_lab.scoring.scorer:Scorer", "score_one"),
     ("score", "mlops_lab.scoring.scorer:Scorer", "score_rows"),
     ("ids, answer and record", "mlops_lab.serving.predictor:Predictor", "answer"),
     ("log frame", "mlops_lab.serving.service", "encode"),
