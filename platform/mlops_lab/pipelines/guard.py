@@ -1,7 +1,7 @@
 """The guard: looks at the canary every two seconds, takes its share away once harm is proven or time is up, and says when it has passed.
 
-It runs in the watcher, between two messages and while there are none. A message that takes long (closing a week takes some seconds)
-delays it by as much; a dead guard aborts nothing, which is why each replica stops dealing to a canary whose line is older than a lease,
+It runs in the watcher, between two messages and while there are none. A message that takes long (closing a week takes some
+seconds, the first idle moment some ten, since a framework is imported then) delays it by as much; a dead guard aborts nothing, which is why each replica stops dealing to a canary whose line is older than a lease,
 and why the guard's deadline is shorter than that. All it knows it reads from the replicas' prediction logs and the ledger, so a
 restarted guard knows the same, except for what was shipped and deleted meanwhile; with less evidence it decides later, not otherwise.
 """
