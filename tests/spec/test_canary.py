@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlops_lab.monitoring.canary import CanaryLimits, Cause, Evidence, Outcome, Trial, Verdict, judge_canary
+from mlops_lab.monitoring.canary import CanaryLimits, Cause, Outcome, Verdict, judge_canary
 from mlops_lab.monitoring.sequence import mean_bounds, median_bounds, share_bounds
+from mlops_lab.monitoring.trial import Evidence, Trial
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 LIMITS = CanaryLimits(min_requests=500, min_s=10, deadline_s=600)

@@ -1,9 +1,10 @@
 """The guard: looks at the canary every two seconds, takes its share away once harm is proven or time is up, and says when it has passed.
 
-It runs in the watcher, between two messages and while there are none. A message that takes long (closing a week takes some
-seconds, the first idle moment some ten, since a framework is imported then) delays it by as much; a dead guard aborts nothing, which is why each replica stops dealing to a canary whose line is older than a lease,
-and why the guard's deadline is shorter than that. All it knows it reads from the replicas' prediction logs and the ledger, so a
-restarted guard knows the same, except for what was shipped and deleted meanwhile; with less evidence it decides later, not otherwise.
+It runs in the watcher, between two messages and while there are none. What takes long delays it by as much: closing a week some seconds,
+the first idle moment some ten, since a framework is imported then. A dead guard aborts nothing, which is why each replica stops dealing to
+a canary whose line is older than a lease, and why the guard's deadline is shorter than that. All it knows it reads from the replicas'
+prediction logs and the ledger, so a restarted guard knows the same, except for what was shipped and deleted meanwhile; with less evidence
+it decides later, not otherwise.
 """
 
 import logging
@@ -18,7 +19,8 @@ from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.errors import LabError, LostTheRace
 from mlops_lab.events import Message
 from mlops_lab.governance.approval import policy_identity
-from mlops_lab.monitoring.canary import CanaryLimits, Cause, Evidence, Outcome, Trial, Verdict, judge_canary
+from mlops_lab.monitoring.canary import CanaryLimits, Cause, Outcome, Verdict, judge_canary
+from mlops_lab.monitoring.trial import Evidence, Trial
 from mlops_lab.registry.ledger import ROLLBACK, Fact, barred
 from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.serving.prediction_log import Damage, Position, read_frames
