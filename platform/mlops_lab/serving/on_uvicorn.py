@@ -251,6 +251,14 @@ class FastProtocol(HttpToolsProtocol):
         elif self._turns.draining and not self._in_head and not self._in_body:
             self.transport.close()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The caller sends nothing more: what it asked for it still gets, then the connection ends. True keeps it open until then."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        cycle.keep_alive = False
+        return True
+
     def pause_writing(self) -> None:
         """The caller does not read its replies: it gets no further ones to wait for."""
         super().pause_writing()
@@ -277,6 +285,10 @@ class FastProtocol(HttpToolsProtocol):
     def _close_if_at_rest(self) -> None:
         if self._is_at_rest and not self.transport.is_closing():
             self.transport.close()
+
+    def drop(self) -> None:
+        """End it at once, whatever it waits for."""
+        self.transport.abort()
 
     def sweep(self, now: float) -> None:
         """Called now and then: end what takes too long."""
