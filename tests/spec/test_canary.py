@@ -97,6 +97,18 @@ def test_scores_that_are_right_on_average_only_are_found(scores: dict[str, NDArr
     assert "distributed otherwise" in verdict.because
 
 
+def test_scores_that_lie_a_little_higher_everywhere_are_found(times: dict[str, Times]) -> None:
+    """Spread over all probabilities, a shift of 0.08 moves no share of them far; the mean tells."""
+    even = np.linspace(0.02, 0.9, 4_000)
+
+    verdict = tried(1, (even + 0.08, even), times["equal"])
+
+    assert verdict.cause == Cause.SCORES
+    assert "+0.08" in verdict.because
+    assert verdict.figures.score_distance.estimate < LIMITS.score_distance
+    assert tried(1, (even, even + 0.08), times["equal"]).cause == Cause.SCORES  # and a little lower
+
+
 def test_a_canary_just_at_its_limit_is_hardly_ever_taken_for_a_worse_one(times: dict[str, Times]) -> None:
     """The intervals hold at all looks together: 300 looks at exactly 1 % errors are a false alarm in 1 of 400 runs, not in most."""
     rng = np.random.default_rng(11)
