@@ -14,8 +14,9 @@ import pytest
 import uvicorn
 
 from mlops_lab.serving.app import create_app
-from mlops_lab.serving.on_uvicorn import server_of
+from mlops_lab.serving.on_uvicorn import FastProtocol, server_of
 from mlops_lab.serving.prediction_log import read_frames
+from mlops_lab.serving.service import Reply
 from mlops_lab.serving.turns import ConnectionLimits
 from serving_builders import Replica, a_replica, an_item
 
@@ -302,3 +303,50 @@ class TestDisk:
             assert status == 200
             assert "idempotent-replayed" not in headers
             assert caller.send(keyed).reply()[1]["idempotent-replayed"] == "true"
+
+
+def test_garbage_behind_a_request_is_refused_behind_its_reply_and_hinders_nobody(tmp_path: Path) -> None:
+    """Once, the refusal came first and ended the writing: the reply failed, and with it those of all others of the same turn."""
+    with listening(a_replica(tmp_path)) as house:
+        callers = [house.call() for _ in range(4)]
+        for _ in range(20):
+            strangers = [house.call().send(a_request() + b"\0garbage") for _ in range(3)]
+            for caller in callers:
+                caller.send(a_request())
+            assert [caller.reply()[0] for caller in callers] == [200] * 4
+            for stranger in strangers:
+                assert (stranger.reply()[0], stranger.reply()[0]) == (200, 400)
+                assert stranger.is_closed
+
+
+def test_who_closes_half_of_a_connection_is_answered(tmp_path: Path) -> None:
+    with listening(a_replica(tmp_path)) as house:
+        leaving, stranger = house.call().send(a_request()), house.call().send(a_request()[:-5])
+        for caller in (leaving, stranger):
+            caller.socket.shutdown(socket.SHUT_WR)
+        assert leaving.reply()[0] == 200
+        assert leaving.is_closed
+        assert stranger.is_closed
+
+
+def test_a_reply_that_cannot_be_written_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = FastProtocol.reply
+    broken: list[FastProtocol] = []
+
+    def reply(protocol: FastProtocol, content: Reply) -> None:
+        if not broken:
+            broken.append(protocol)
+            raise RuntimeError("Cannot call write() after write_eof()")
+        written(protocol, content)
+
+    with listening(a_replica(tmp_path)) as house:
+        callers = [house.call() for _ in range(4)]
+        assert [caller.send(a_request()).reply()[0] for caller in callers] == [200] * 4
+        monkeypatch.setattr(FastProtocol, "reply", reply)
+        for caller in callers:
+            caller.send(a_request())
+        until(lambda: broken)
+        answered = 0
+        for caller in callers:
+            answered += caller.reader.readline().startswith(b"HTTP/1.1 200")
+    assert answered == 3  # and the fourth is at its end

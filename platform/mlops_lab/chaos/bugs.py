@@ -5,5 +5,7 @@ BUGS: tuple[str, ...] = (
     "restarts. Now they stay for `LAB_SERVICE__DRAIN_S`, and the next answer says `connection: close`.",
     "F1: a replica asked a ledger that was down twice a second. Now once in ten seconds.",
     "F5: a refused package was only told on stderr. Now each leaves an incident in the prediction log, which becomes an audit entry.",
+    "Bad input: garbage behind a request ended the writing before its reply, whose failure then cost every other reply of the same turn: "
+    "ordinary callers waited for ever. Now it is refused behind the reply, and one that cannot be sent costs nobody else theirs.",
     "F15: a merge had left a second predictor without the fault on purpose, so that a drill of a canary with errors saw none.",
 )

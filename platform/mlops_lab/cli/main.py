@@ -44,7 +44,7 @@ LOOP: dict[str, dict[str, Entry]] = {
         "canary": Entry("canary", "Give a challenger a share of the requests, and see how it does."),
         "rollback": Entry("rollback", "Give the traffic back to the version before."),
         "break": Entry("break_", "Let a fault loose and see what the platform does about it."),
-        "chaos": Entry("chaos", "Try to break the service, and prove from outside that its promises hold."),
+        "chaos": Entry("chaos", "Try to break the service; see from outside what holds."),
     },
     "What happened, and can it be trusted": {
         "history": Entry("history", "Tell what was decided, and what served at which time."),

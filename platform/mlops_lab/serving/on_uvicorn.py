@@ -112,6 +112,7 @@ class FastProtocol(HttpToolsProtocol):
         self._in_body = False
         self._since = monotonic()
         self._refused = False
+        self._refusal: Reply | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -229,14 +230,18 @@ class FastProtocol(HttpToolsProtocol):
         busy = self._busy
         busy.waiting -= 1
         done = busy.waiting == 0
-        close = done and (self._turns.draining or not busy.keep_alive)
+        refused = self._refusal is not None
+        close = done and not refused and (self._turns.draining or not busy.keep_alive)
         if not self.transport.is_closing():
             self.transport.write(_written(reply, self.server_state.default_headers, close))
             if close:
                 self.transport.close()
         if done:
             busy.response_complete = True
-            self.on_response_complete()
+            if refused:
+                self._say_refused()
+            else:
+                self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
@@ -278,6 +283,10 @@ class FastProtocol(HttpToolsProtocol):
         if self._is_at_rest and not self.transport.is_closing():
             self.transport.close()
 
+    def drop(self) -> None:
+        """End it at once, whatever it waits for."""
+        self.transport.abort()
+
     def sweep(self, now: float) -> None:
         """Called now and then: end what takes too long."""
         if self._refused or self.transport.is_closing():
@@ -312,7 +321,14 @@ class FastProtocol(HttpToolsProtocol):
         self._refused = True
         service = self._turns.service
         service.counts.replies["other" if self._route is None else self._route, refusal.status] += 1
-        self.transport.write(_written(service.refuse("other", refusal, None), self.server_state.default_headers, True))
+        self._refusal = service.refuse("other", refusal, None)
+        if not self._busy.waiting:  # else behind the replies to what came before it
+            self._say_refused()
+
+    def _say_refused(self) -> None:
+        if self._refusal is None or self.transport.is_closing():
+            return
+        self.transport.write(_written(self._refusal, self.server_state.default_headers, True))
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
 

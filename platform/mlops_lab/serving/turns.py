@@ -28,6 +28,10 @@ class Asker(Protocol):
         """Send it; replies come in the order of the requests."""
         ...
 
+    def drop(self) -> None:
+        """End it at once."""
+        ...
+
     def sweep(self, now: float) -> None:
         """End what takes too long, as of `monotonic`."""
         ...
@@ -133,7 +137,11 @@ class Turns:
         self.service.settle(calls, error)
         for call, protocol in zip(calls, protocols, strict=True):
             assert call.reply is not None
-            protocol.reply(call.reply)
+            try:
+                protocol.reply(call.reply)
+            except Exception:  # a connection that cannot take its reply must not cost the others of the turn theirs
+                _log.exception("serving.reply_not_sent")
+                protocol.drop()
 
     async def keep_limits(self) -> None:
         """Keep the time limits of all connections; runs beside the server."""
