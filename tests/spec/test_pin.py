@@ -28,8 +28,8 @@ from mlops_lab.registry.version import Assignment
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore
-from mlops_lab.serving.cache import Known, Served
 from mlops_lab.serving.call import Call
+from mlops_lab.serving.known import Known, Served
 from mlops_lab.serving.loaded import Loaded
 from mlops_lab.serving.loading import Loader
 from mlops_lab.serving.parts import ServingParts, assemble

@@ -28,9 +28,10 @@ from typing import Protocol
 from mlops_lab.clock import Clock, from_iso, iso
 from mlops_lab.errors import LabError
 from mlops_lab.registry.ledger import Standing
-from mlops_lab.serving.cache import KnownFile, PackageCache
+from mlops_lab.serving.cache import PackageCache
 from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.following import Following
+from mlops_lab.serving.known import KnownFile
 from mlops_lab.serving.loaded import Scorer, Slot
 from mlops_lab.serving.loading import Loader, jittered
 from mlops_lab.serving.memory import Memory

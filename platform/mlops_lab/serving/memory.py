@@ -10,7 +10,7 @@ from typing import Any
 from mlops_lab.clock import Clock, from_iso, iso
 from mlops_lab.registry.ledger import Standing
 from mlops_lab.registry.version import Assignment
-from mlops_lab.serving.cache import Known, KnownFile, Served
+from mlops_lab.serving.known import Known, KnownFile, Served
 from mlops_lab.serving.loaded import Loaded
 
 _WRITE_EVERY_S = 30.0
