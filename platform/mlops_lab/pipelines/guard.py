@@ -24,7 +24,7 @@ from mlops_lab.monitoring.trial import Evidence, Trial
 from mlops_lab.registry.ledger import ROLLBACK, Fact, barred
 from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.serving.prediction_log import Damage, Position, read_frames
-from mlops_lab.serving.segments import segment_numbers, segment_path
+from mlops_lab.serving.segments import log_name, segment_numbers, segment_path
 
 TRIAL = "trial"
 """Kind of the fact that tells how a canary's trial went; its subject is the id of the assignment that gave the share."""
@@ -182,10 +182,11 @@ class Watched:
         """Take in what the replicas have logged since the last time. All replicas count together, in the order of their answers."""
         found: list[tuple[str, Trial]] = []
         for replica, directory in logs:
-            after = self._positions.get(replica) or self._start(directory)
             try:
+                name = log_name(replica, directory)
+                after = self._positions.get(name) or self._start(directory)
                 for position, frame in read_frames(directory, after, on_damage=_tell_damage):
-                    self._positions[replica] = position
+                    self._positions[name] = position
                     trial = self._trial_in(frame)
                     if trial is not None:
                         found.append((str(frame["answered_at"]), trial))

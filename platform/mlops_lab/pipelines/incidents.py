@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 
 
 class Incidents:
-    """The incidents of one replica. Its subjects begin with its name, then a position in its log."""
+    """The incidents of one log of a replica. Their subjects begin with the log's name, then a position in it."""
 
-    def __init__(self, lab: Lab, replica: str, folder: Path) -> None:
+    def __init__(self, lab: Lab, replica: str, folder: Path, name: str) -> None:
         self._lab = lab
         self._replica = replica
         self._folder = folder
+        self._name = name
 
     def told(self, position: int, incident: "Incident") -> None:
         """What the replica itself has to tell, in its own name."""
@@ -103,7 +104,7 @@ class Incidents:
         self._known.add(subject)
 
     def _subject(self, position: str) -> str:
-        return f"{self._replica}/{position}"
+        return f"{self._name}/{position}"
 
     @cached_property
     def _known(self) -> set[str]:
