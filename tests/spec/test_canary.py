@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mlops_lab.monitoring.canary import CanaryLimits, Cause, Evidence, Outcome, Trial, Verdict, judge_canary
+from mlops_lab.monitoring.canary import CanaryLimits, Cause, Outcome, Verdict, judge_canary
 from mlops_lab.monitoring.sequence import mean_bounds, median_bounds, share_bounds
+from mlops_lab.monitoring.trial import Evidence, Trial
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 LIMITS = CanaryLimits(min_requests=500, min_s=10, deadline_s=600)
@@ -221,7 +222,8 @@ def test_rows_of_one_request_count_as_one() -> None:
     evidence.add(Trial(False, 900.0, 900.0, [0.9] * 1_000, [0.1] * 1_000))
 
     assert judge_canary(evidence, 1, LIMITS).outcome == Outcome.CONTINUE
-    assert len(evidence.shifts) == 1
+    assert evidence.shifts.tolist() == pytest.approx([0.8])
+    assert float(abs(evidence.crossings).max()) == pytest.approx(1.0)
 
 
 def test_what_errs_or_answers_otherwise_stays_out_and_what_was_not_seen_may_come_again() -> None:

@@ -9,9 +9,6 @@ from zlib import crc32
 import orjson
 import pytest
 
-from mlops_lab.chaos.canaries import Kind, Watched, forest
-from mlops_lab.chaos.canaries import Run as CanaryRun
-from mlops_lab.chaos.canaries import check as check_canaries
 from mlops_lab.chaos.catalogue import CATALOGUE, fault_called
 from mlops_lab.chaos.clocks import Stepped
 from mlops_lab.chaos.clocks import check as check_clock
@@ -28,17 +25,16 @@ from mlops_lab.chaos.kills import check as check_kills
 from mlops_lab.chaos.overload import Overloaded
 from mlops_lab.chaos.overload import check as check_overload
 from mlops_lab.chaos.packages import Cut, CutShort, Tampered, Tampering, check_cuts, check_tampering
-from mlops_lab.chaos.registries import Outage, Start, Without, check_serving, check_starts, looks
+from mlops_lab.chaos.registries import Outage, Without, check_serving, looks
 from mlops_lab.chaos.results import Kept, page, read_results, write_results
 from mlops_lab.chaos.rollbacks import Rollback, RolledBack
 from mlops_lab.chaos.rollbacks import check as check_rollback
 from mlops_lab.chaos.runner import prove, require_tools
+from mlops_lab.chaos.starts import Start, check_starts
 from mlops_lab.chaos.stored import Stored, keys_broken, read_logs, unlogged
 from mlops_lab.chaos.swaps import Restart, Rolled, Swap
 from mlops_lab.chaos.swaps import check as check_swaps
 from mlops_lab.errors import LabError, UnknownName
-from mlops_lab.scoring import Scorer
-from model_builders import a_forest
 
 SECOND = 1_000_000_000
 
@@ -497,43 +493,3 @@ def test_bad_input_holds_when_each_gets_a_reason_or_is_closed() -> None:
 )
 def test_bad_input_can_fail(seen: Assaulted, says: str) -> None:
     assert says in broken(check_input(seen))
-
-
-def watched(*more: CanaryRun, **changes: Any) -> Watched:
-    runs = [CanaryRun(Kind.ERRORS, 2, True, "it failed", 3.0), CanaryRun(Kind.SOUND, 4, False, "", 6.0), *more]
-    log = Stored([a_record(1) | {"assignment": 2, "trial": {"canary": 4}}])
-    return replace(Watched(runs, [an_answer(1)], log), **changes)
-
-
-def test_f15_holds_when_bad_ones_are_aborted_and_sound_ones_are_not() -> None:
-    assert check_canaries(watched()).held
-
-
-@pytest.mark.parametrize(
-    ("seen", "says"),
-    [
-        (watched(CanaryRun(Kind.SLOW, 6, False, "", 20.0)), "line 6 (half as slow again) was not aborted in 20 s"),
-        (watched(CanaryRun(Kind.SOUND, 6, True, "slow", 2.0)), "the sound canary of line 6 was aborted: slow"),
-        (watched(runs=watched().runs[:1]), "have to be tried"),
-        (watched(stored=a_log(1)), "no request was dealt"),
-        (watched(requests=[an_answer(1), a_refusal(2, 2, status=500)]), "r2 got 500"),
-    ],
-)
-def test_f15_can_fail(seen: Watched, says: str) -> None:
-    assert says in broken(check_canaries(seen))
-
-
-def test_f15_allows_one_of_thirty_and_not_two() -> None:
-    good = [CanaryRun(Kind.SHIFTED, i, True, "", 1.0) for i in range(28)] + [CanaryRun(Kind.SOUND, i, False, "", 6.0) for i in range(28)]
-    missed, false = CanaryRun(Kind.SLOW, 90, False, "", 20.0), CanaryRun(Kind.SOUND, 91, True, "", 1.0)
-    assert check_canaries(watched(*good, missed, false)).held
-    assert "was not aborted" in broken(check_canaries(watched(*good[1:], missed, missed, false)))
-    assert "was aborted" in broken(check_canaries(watched(*good[:-1], missed, false, false)))
-
-
-def test_a_slow_canary_answers_the_same_and_a_shifted_one_does_not() -> None:
-    """Each is wrong in one way only, or finding it would prove little."""
-    row = (14.0, "LGA", 30.0, None)
-    answers = {kind: Scorer.from_bytes(forest(a_forest(), kind, 0).to_bytes()).score_one(row) for kind in Kind}
-    assert answers[Kind.SLOW] == pytest.approx(answers[Kind.SOUND], abs=1e-9)
-    assert answers[Kind.SHIFTED] > answers[Kind.SOUND] + 0.05

@@ -595,7 +595,8 @@ def a_memory_of(lab: SmallLab, *versions: int) -> None:
     from mlops_lab.clock import iso
     from mlops_lab.scoring.keys import KeyRing
     from mlops_lab.scoring.store import DirectoryStore
-    from mlops_lab.serving.cache import Known, KnownFile, PackageCache, Served
+    from mlops_lab.serving.cache import PackageCache
+    from mlops_lab.serving.known import Known, KnownFile, Served
 
     place = lab.home / "serving" / "replica-1"
     lines = [Served(number, at, iso(AT), lab.ledger.version(number).scorer_sha256) for at, number in enumerate(versions, start=1)]

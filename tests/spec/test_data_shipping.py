@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlops_lab.data import Column, Shipped, Shipper, shipping
+from mlops_lab.data import Column, Shipped, Shipper, frames, shipping
 from mlops_lab.data.on_delta import DeltaTables
 from mlops_lab.data.shadow import SHADOW_SCORES
 from mlops_lab.data.shipping import SET_ASIDE
@@ -203,7 +203,7 @@ def test_setting_aside_again_changes_nothing(tables: DeltaTables, shipper: Shipp
 def test_a_release_that_understands_takes_up_what_was_set_aside_once(tables: DeltaTables, tmp_path: Path) -> None:
     """The older release knows no answers; the newer one reads what the older one kept."""
     with pytest.MonkeyPatch.context() as older:
-        older.setattr(shipping, "KINDS", ("feedback",))
+        older.setattr(frames, "KINDS", ("feedback",))
         assert Shipper(tables, [Distance(), City()], OUTCOME).ship("one", LOG).aside == 3
     assert shipped(tables) == ([], ALL[1])
 

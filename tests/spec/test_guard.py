@@ -322,6 +322,15 @@ def test_a_promoted_canary_is_on_trial_no_more(lab: GuardedLab) -> None:
     assert trials(lab) == []
 
 
+def test_without_a_champion_there_is_nothing_to_compare_with(lab: GuardedLab) -> None:
+    on_trial(lab)
+    lab.ledger.assign(Role.CHAMPION, None, replacing=lab.ledger.champion().id, kind="override", by=OPERATOR, why="out of service", at=AT)
+
+    CanaryGuard(lab).step()
+
+    assert canary(lab) is None
+
+
 def test_the_watcher_looks_between_messages_and_survives_a_guard_that_fails(lab: GuardedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
@@ -359,11 +368,12 @@ def test_a_share_is_from_a_tenth_of_a_percent_to_all_of_them(lab: GuardedLab, sh
 def test_only_who_may_win_is_tried(lab: GuardedLab) -> None:
     for version, error, words in (
         (99, UnknownVersion, "no version 99"),
-        (1, PromotionRefused, "is the champion"),
         (3, PromotionRefused, "judge was not for version 3"),
     ):
         with pytest.raises(error, match=words):
             begin(version, 0.1, AT, OPERATOR, lab)
+    with pytest.raises(PromotionRefused, match="is the champion"):
+        begin(1, 0.1, AT, OPERATOR, lab, why="to see it", override=True)
     assert begin(3, 0.1, AT, OPERATOR, lab, why="to see it", override=True).kind == "override"
     with pytest.raises(UsageError, match="Version 3 is the canary already"):
         begin(2, 0.1, AT, OPERATOR, lab)

@@ -24,13 +24,17 @@ from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines.handlers import WATCHING
 from mlops_lab.pipelines.pins import roll_back_locally, take_in_pins
 from mlops_lab.registry import Role
+from mlops_lab.registry.version import Assignment
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore
-from mlops_lab.serving.cache import Known, Served
 from mlops_lab.serving.call import Call
+from mlops_lab.serving.known import Known, Served
+from mlops_lab.serving.loaded import Loaded
+from mlops_lab.serving.loading import Loader
 from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.pin import PIN, Pin, opened, put, sealed, way_back
+from mlops_lab.serving.place import Place
 from mlops_lab.serving.service import Service
 from mlops_lab.serving.tokens import Tokens
 from pipeline_builders import MODEL, NOW, SmallLab, a_training, copied, established, training_flow, week
@@ -201,6 +205,59 @@ def test_a_pin_that_is_set_while_another_version_is_being_loaded_wins(replica: R
     monkeypatch.setattr(replica.store, "get", slowly)
     replica.follow()
     assert answers(replica) == 1
+
+
+def test_a_pin_that_is_set_while_the_ledger_takes_the_champion_away_wins(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica.books.down = False
+    replica.books.promote(None)
+    take_away = Place.take_away
+
+    def late(place: Place, line: Assignment) -> bool:
+        pinned(replica)
+        replica.parts.follower.look()  # the other thread, meanwhile
+        return take_away(place, line)
+
+    monkeypatch.setattr(Place, "take_away", late)
+    replica.follow()
+    replica.follow()
+    assert answers(replica) == 1
+
+
+def test_what_a_pin_left_while_it_was_being_loaded_is_not_put_in_place(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another replica was faster: a person pinned the version away, and removed the pin, before this one had it."""
+    replica.books.down = replica.store.down = False
+    replica.books.promote(4, replica.store.put(a_package(0.7)))
+    get = replica.store.get
+
+    def slowly(digest: str) -> tuple[bytes, bytes, bytes]:
+        path = pinned(replica, leaving=4, barred=(4,), left_assignment=4)
+        replica.parts.follower.look()
+        path.unlink()
+        replica.parts.follower.look()
+        return get(digest)
+
+    monkeypatch.setattr(replica.store, "get", slowly)
+    replica.follow()
+    assert answers(replica) == 1
+
+
+def test_a_pin_that_is_taken_in_while_its_version_is_being_loaded_has_no_effect(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    replica.books.down = replica.store.down = False
+    loaded, began = Loader.loaded, False
+
+    def slowly(loader: Loader, *args: Any) -> Loaded:
+        nonlocal began
+        if not began:
+            began = True
+            replica.books.pins.add("pin-1")
+            replica.books.promote(4, replica.store.put(a_package(0.7)))
+            replica.parts.follower.ask()  # the other thread, meanwhile
+        return loaded(loader, *args)
+
+    monkeypatch.setattr(Loader, "loaded", slowly)
+    pinned(replica)
+    replica.parts.follower.look()
+    assert (answers(replica), replica.parts.follower.trouble) == (4, None)
 
 
 def test_a_restart_obeys_the_pin_also_when_it_was_written_while_the_replica_was_dead(replica: Replica) -> None:

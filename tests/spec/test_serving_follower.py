@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.lease import lease_ends
 from mlops_lab.serving.loaded import Slot
 from mlops_lab.serving.loading import jittered
+from mlops_lab.serving.telling import Telling
 from serving_builders import KEY, MODEL, NOON, Replica, Store, a_package, a_replica
 
 
@@ -182,6 +184,21 @@ def test_the_same_scorer_under_a_new_line_is_not_loaded_again(tmp_path: Path) ->
 
     assert replica.parts.slot.require().champion.scorer is scorer
     assert replica.parts.slot.require().champion.assignment == 2
+
+
+def test_what_both_threads_find_at_once_is_told_once_and_what_could_not_be_told_is_told_again() -> None:
+    told: list[str] = []
+
+    def report(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
+        told.append(what)
+        telling.tell((what, 1), what, subject, why, digests)  # the other thread, meanwhile
+        if len(told) == 1:
+            raise OSError("the log is full")
+
+    telling = Telling(report)
+    for _ in range(3):
+        telling.tell(("pin_set", 1), "pin_set", "queues/1", "-", {})
+    assert told == ["pin_set", "pin_set"]
 
 
 # -- canary and shadow -------------------------------------------------------------------------------------------------------------

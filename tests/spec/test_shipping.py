@@ -14,7 +14,7 @@ from mlops_lab.bootstrap.founding import found
 from mlops_lab.cli import checks
 from mlops_lab.cli.checks import MIB, Health
 from mlops_lab.cli.main import run
-from mlops_lab.data import shipping
+from mlops_lab.data import frames, shipping
 from mlops_lab.data.on_delta import DeltaTables
 from mlops_lab.data.shipping import SET_ASIDE
 from mlops_lab.errors import BusUnreachable, LogDamaged
@@ -151,7 +151,7 @@ def test_frames_of_another_release_are_set_aside_and_recorded_once_per_kind(lab:
 def test_a_later_release_takes_up_what_was_set_aside_and_everything_follows(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mixed(lab, range(3))
     with pytest.MonkeyPatch.context() as older:
-        older.setattr(shipping, "KINDS", ("feedback",))
+        older.setattr(frames, "KINDS", ("feedback",))
         ship(lab)
     assert (effects(lab).predictions, effects(lab).told, effects(lab).incidents) == ([], [], [])
 
@@ -444,7 +444,7 @@ def test_an_answer_that_was_set_aside_is_not_missing(lab: SmallLab, monkeypatch:
     monkeypatch.setattr(pipeline, "kept_bytes", lambda lab: 0)
     write_mixed(lab, range(10))
     with pytest.MonkeyPatch.context() as older:
-        older.setattr(shipping, "KINDS", ("feedback",))
+        older.setattr(frames, "KINDS", ("feedback",))
         ship(lab)
     assert lab.tables.version(SET_ASIDE) > 0
     assert joined(lab, expected(range(10)).predictions).holds

@@ -1,156 +1,268 @@
-"""F15: a canary that errs, is slow, or answers otherwise, on real requests to a real process, watched by the guard."""
+"""F15: canaries that err, are slow, or answer otherwise, and healthy ones, which have to be let through. Each trial has a day of flights.
+
+The versions are real: the champion knows January to July, the retrained one August too. From it come one whose baseline is shifted by
+half a unit of log-odds, and one with so many more trees that scoring takes half as long again; an export without code cannot fail, so the
+failing one is the retrained one with a fault of the service switched on. The guard looks as it does in the watcher, only more often.
+"""
 
 import dataclasses
 import random
+import statistics
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap.identities import OPERATOR
 from mlops_lab.chaos.client import Client
 from mlops_lab.chaos.fault import Fault, Finding, Size, few
-from mlops_lab.chaos.history import Request, failures, read_history
+from mlops_lab.chaos.history import Request, failures
 from mlops_lab.chaos.load import Plan
-from mlops_lab.chaos.stored import Stored, read_logs, unlogged
-from mlops_lab.chaos.world import CUT, Home, World
+from mlops_lab.chaos.replica import Replica, free_port
+from mlops_lab.chaos.world import Home, World
+from mlops_lab.events import OBSERVATIONS
+from mlops_lab.features import Value
+from mlops_lab.monitoring.canary import CanaryLimits, Cause, Outcome
 from mlops_lab.pipelines.canary import begin, end
-from mlops_lab.pipelines.guard import CanaryGuard
+from mlops_lab.pipelines.guard import TRIAL, CanaryGuard
 from mlops_lab.registry.version import Role
-from mlops_lab.scoring.forest import Forest
+from mlops_lab.scoring.forest import Forest, Tree
+from mlops_lab.scoring.scorer import Scorer
 
+if TYPE_CHECKING:
+    from mlops_lab.flights.timeline import Timeline
+
+HEALTHY, SHIFTED, SLOWER, FAILING = "healthy", "shifted", "slower", "failing"
+WANTED: Mapping[str, Cause | None] = {HEALTHY: None, SHIFTED: Cause.SCORES, SLOWER: Cause.LATENCY, FAILING: Cause.ERRORS}
+
+KNOWN_UNTIL, RETRAINED_UNTIL = datetime(2013, 8, 1, tzinfo=UTC), datetime(2013, 9, 1, tzinfo=UTC)
+SHIFT = 0.5
+SLOWNESS = 1.5
 ERROR_SHARE = 0.05
 SHARE = 0.5
-FALSE_ALLOWED = 1
-MISSED_ALLOWED = 1
-_SHIFT = 0.6
-_TIMES = 12  # the trees of a slow one: half as long again to score a row, since most of that time does not depend on trees
-_SOUND_S = 6.0
-_WATCH_S = 20.0
+FOLLOWED_S = 2.0
+"""Within so long a replica has to know what the ledger says."""
+
 _LOOK_EVERY_S = 0.25
+_LIMITS = CanaryLimits(min_s=2.0, deadline_s=60.0)
 
 
-class Kind(StrEnum):
-    """What is wrong with a canary."""
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One trial, as the ledger tells it, and the moments by the clock that client and runner share.
 
-    ERRORS = "5 % errors"
-    SLOW = "half as slow again"
-    SHIFTED = "shifted scores"
-    SOUND = "sound"
-
-
-@dataclass(frozen=True)
-class Run:
-    """One canary: what is wrong with it, its line of the ledger, whether the ledger shows that its share was taken away by the guard,
-    for which stated reason, and after how many seconds."""
-
-    kind: Kind
-    line: int
-    aborted: bool
-    why: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Watched:
-    """The evidence: the runs as the ledger tells them, what clients met, and the log."""
-
-    runs: Sequence[Run]
-    requests: Sequence[Request]
-    stored: Stored
-
-
-def run(world: World, seed: int, size: Size) -> Watched:
-    """One canary after the other; a service for those that err and one for the rest."""
-    chance = random.Random(seed)
-    bad, sound = size.of(1, 10), size.of(3, 30)
-    runs: list[Run] = []
-    requests: list[Request] = []
-    stored = Stored()
-    groups = ([Kind.ERRORS] * bad, [Kind.SLOW, Kind.SHIFTED] * bad + [Kind.SOUND] * sound)
-    for number, kinds in enumerate(groups):
-        home = world.home()
-        history = home.path / "history.jsonl"
-        chance.shuffle(kinds)
-        share = ERROR_SHARE if Kind.ERRORS in kinds else 0.0
-        with home.replica(variables={"LAB_FAULT__CANARY_ERROR_SHARE": str(share)}) as replica:
-            replica.start()
-            plan = Plan((replica.port,), str(history), str(home.bodies), f"load{number}", 8, pause_ms=3, seconds=1700, seed=seed)
-            with Client(plan) as client:
-                client.await_answers()
-                for i, kind in enumerate(kinds):
-                    runs.append(_try(home, kind, i))
-                client.stop()
-            replica.end()
-        requests += read_history(history)
-        stored.add(read_logs([home.log()]))
-    return Watched(runs, requests, stored)
-
-
-def check(seen: Watched) -> Finding:
-    """Bad ones lose their share, sound ones keep it, and clients see nothing of either."""
-    broken = failures(seen.requests) + unlogged(seen.requests, seen.stored)
-    bad, sound = [run for run in seen.runs if run.kind != Kind.SOUND], [run for run in seen.runs if run.kind == Kind.SOUND]
-    missed = [run for run in bad if not run.aborted]
-    falsely = [run for run in sound if run.aborted]
-    # One of thirty may be missed; of the few of the short form none.
-    if len(missed) > len(bad) * MISSED_ALLOWED // 30:
-        broken += few([f"the canary of line {run.line} ({run.kind}) was not aborted in {run.seconds:.0f} s" for run in missed])
-    if len(falsely) > len(sound) * FALSE_ALLOWED // 30:
-        broken += few([f"the sound canary of line {run.line} was aborted: {run.why}" for run in falsely])
-    tried = {frame["assignment"] for frame in seen.stored.predictions if "trial" in frame} if seen.stored.frames else set()
-    if not tried:
-        broken += ("no request was dealt to a canary, so nothing was tried",)
-    if not bad or not sound:
-        broken += ("bad and sound canaries have to be tried",)
-    slowest = max((run.seconds for run in bad if run.aborted), default=float("inf"))
-    found = len(bad) - len(missed)
-    failed = sum(request.status != 200 for request in seen.requests)
-    measured = (
-        f"{found} of {len(bad)} bad ones found, ≤ {slowest:.1f} s, {len(falsely)} of {len(sound)} sound ones aborted, {failed} failed"
-    )
-    return Finding(measured, broken)
-
-
-def _try(home: Home, kind: Kind, number: int) -> Run:
-    """Give a canary its share and let the guard look at it, as the watcher does, until it takes the share away or has seen enough."""
-    version = home.publish(forest(home.materials.forests[0], kind, number))
-    line = begin(version, SHARE, CUT, OPERATOR, home.lab, why=f"a drill: {kind}", override=True)
-    guard, began = CanaryGuard(home.lab), time.monotonic()
-    aborted = False
-    while time.monotonic() - began < (_SOUND_S if kind == Kind.SOUND else _WATCH_S):
-        time.sleep(_LOOK_EVERY_S)
-        guard.step()
-        now = home.lab.ledger.current(Role.CANARY)
-        if now is None or now.version is None:
-            aborted = True
-            break
-    seconds = time.monotonic() - began
-    now = home.lab.ledger.current(Role.CANARY)
-    if now is not None and now.version is not None:
-        end(CUT, OPERATOR, "the drill is over", home.lab)
-    return Run(kind, line.id, aborted, now.why if aborted and now is not None else "", seconds)
-
-
-def forest(sound: Forest, kind: Kind, number: int) -> Forest:
-    """The champion's forest with something wrong; each with a digest of its own.
-
-    Slow: each tree many times over, with values as much smaller, which answers the same.
+    Attributes:
+        kind: What was wrong with the canary.
+        version: Its number.
+        outcome: `abort`, `passed`, or `none` where the ledger tells of no end.
+        cause: Of an abort.
+        because: The sentence in the ledger.
+        requests: Dealt to it before the verdict.
+        seconds: From the line that gave the share to the one that says what became of it, by the ledger's own times.
+        ended_ns: When it was over.
+        answered: Answers by this version in the client's history.
+        late: Of them, those to requests that were sent later than `FOLLOWED_S` after an abort.
     """
-    baseline = sound.baseline + (number + 1) * 1e-6 + (_SHIFT if kind == Kind.SHIFTED else 0.0)
-    trees = sound.trees
-    if kind == Kind.SLOW:
-        times = _TIMES
-        trees = tuple(tuple(node / times if isinstance(node, float) else node for node in tree) for tree in trees) * times
-    return dataclasses.replace(sound, baseline=baseline, trees=trees)
+
+    kind: str
+    version: int
+    outcome: str
+    cause: str | None
+    because: str
+    requests: int
+    seconds: float
+    ended_ns: int
+    answered: int
+    late: int
+
+
+@dataclass(frozen=True)
+class Trials:
+    """The evidence: the trials, the requests that failed, and how many there were."""
+
+    trials: Sequence[Tried]
+    failed: Sequence[str]
+    requests: int
+    slowness: float
+
+
+def run(world: World, seed: int, size: Size) -> Trials:
+    """Try each kind on each day, one process for those that need no fault and one for those that do."""
+    home, count = world.home(), size.of(1, 30)
+    old, new, timeline = _made(home)
+    slower, slowness = slowed(new, old, seed)
+    home.promote(home.publish(old))
+    versions = {HEALTHY: home.publish(new), SLOWER: home.publish(slower)}
+    home.lab.bus.publish(OBSERVATIONS, timeline.warm_up(RETRAINED_UNTIL))
+    tried: list[Tried] = []
+    requests: list[Request] = []
+    for name, kinds, errors in (("sound", (HEALTHY, SHIFTED, SLOWER), 0.0), ("failing", (FAILING,), ERROR_SHARE)):
+        first = RETRAINED_UNTIL + timedelta(days=0 if name == "sound" else count)
+        with _replica(home, name, errors) as replica:
+            replica.start()
+            for number in range(count):
+                bodies = _day(home, timeline, first + timedelta(days=number))
+                for kind in kinds:
+                    version = versions.get(kind) or home.publish(_spoilt(new, kind, number))
+                    with Client(_plan(home, replica, bodies, f"{kind}-{number}", seed)) as client:
+                        client.await_answers()
+                        one = _on_trial(home, version)
+                        time.sleep(FOLLOWED_S + 0.3 if one.outcome == Outcome.ABORT else 0.0)
+                    answers = client.requests()
+                    requests += answers
+                    tried.append(_seen(one, kind, answers))
+            replica.end()
+    return Trials(tried, failures(requests), len(requests), slowness)
+
+
+def check(seen: Trials) -> Finding:
+    """Of 30 trials of each kind 29 end as they have to, for the right reason; no client noticed any of them."""
+    broken = list(seen.failed)
+    told = []
+    for kind, cause in WANTED.items():
+        ours = [each for each in seen.trials if each.kind == kind]
+        right = [each for each in ours if (each.outcome, each.cause) == _ending(cause)]
+        allowed = len(ours) // 30
+        if not ours or len(right) < len(ours) - allowed:
+            ended = Counter(f"{each.outcome} {each.cause or ''}".strip() for each in ours if each not in right)
+            broken.append(f"{kind}: {len(right)} of {len(ours)} ended as they have to; the others: {dict(ended)}")
+        took = sorted(each.seconds for each in right)
+        told.append(f"{kind} {len(right)}/{len(ours)} in {statistics.median(took):.1f} s (at most {took[-1]:.1f})" if took else f"{kind} 0")
+    broken += [f"version {each.version} ({each.kind}) answered nobody, so nothing was tried" for each in seen.trials if not each.answered]
+    broken += few([f"version {each.version} answered {each.late} requests long after its abort" for each in seen.trials if each.late])
+    measured = f"{'; '.join(told)}; slower by {seen.slowness:.2f}; {seen.requests} requests, {len(seen.failed)} failed"
+    return Finding(measured, tuple(broken))
 
 
 F15 = Fault(
-    "F15",
-    "bad canaries",
-    "Canaries get half of the requests: some err on 5 %, some are half again as slow, some answer otherwise, some are sound.",
-    "The bad ones lose their share by themselves, the sound ones do not, and no client sees an error.",
-    "found in ≥ 29 of 30, ≤ 1 false abort in 30",
-    run,
-    check,
+    id="F15",
+    title="bad canary",
+    does="Canaries that fail 5 % of the requests, take half as long again, or are shifted by half a unit of log-odds; and healthy ones.",
+    promise="A bad canary loses its share by itself, a healthy one passes, and no client meets an error.",
+    asked="found in ≥ 29 of 30 of each kind, ≤ 1 false abort in 30",
+    run=run,
+    check=check,
 )
+
+
+def slowed(forest: Forest, champion: Forest, seed: int) -> tuple[Forest, float]:
+    """The same answers from so many more trees that scoring takes `SLOWNESS` times the champion's time on this machine.
+
+    Returns:
+        The forest, and the ratio measured.
+    """
+    rows = _any_rows(forest, seed)
+    other = Scorer(champion, "champion")
+    found, ratio = forest, 1.0
+    for trees in range(300, 2_000, 50):
+        idle = (tuple(0.0 if isinstance(node, float) else node for node in tree) for tree in _again(forest.trees))
+        found = dataclasses.replace(forest, trees=forest.trees + tuple(next(idle) for _ in range(trees - len(forest.trees))))
+        ratio = _ratio(Scorer(found, "slower"), other, rows)
+        if ratio >= SLOWNESS:
+            break
+    return found, ratio
+
+
+def _ratio(one: Scorer, other: Scorer, rows: Sequence[Sequence[Value]]) -> float:
+    ratios = []
+    for row in rows:
+        began = perf_counter()
+        one.score_one(row)
+        middle = perf_counter()
+        other.score_one(row)
+        ratios.append((middle - began) / (perf_counter() - middle))
+        began = perf_counter()
+        other.score_one(row)
+        middle = perf_counter()
+        one.score_one(row)
+        ratios.append((perf_counter() - middle) / (middle - began))
+    return statistics.median(ratios)
+
+
+def _any_rows(forest: Forest, seed: int) -> list[list[Value]]:
+    chance = random.Random(seed)
+    names = [list(forest.categories.get(feature.name, ())) for feature in forest.features]
+    return [[chance.choice(known) if known else chance.uniform(0, 100) for known in names] for _ in range(300)]
+
+
+def _again(trees: tuple[Tree, ...]) -> Iterator[Tree]:
+    while True:
+        yield from trees
+
+
+def _spoilt(forest: Forest, kind: str, number: int) -> Forest:
+    """A version of its own for each trial, since what was found is barred."""
+    shift = SHIFT if kind == SHIFTED else 0.0
+    return dataclasses.replace(forest, baseline=forest.baseline + shift + (number + 1) * 1e-9)
+
+
+def _made(home: Home) -> "tuple[Forest, Forest, Timeline]":
+    """Champion, retrained, and what happens after both were trained. Half a minute."""
+    from mlops_lab.flights.source import load  # late: pandas and scikit-learn are slow to import
+    from mlops_lab.flights.timeline import Timeline
+    from mlops_lab.flights.usecase import Flights
+
+    lab = home.lab
+    year, use_case = load(lab.settings.data), Flights(lab.settings.data)
+    past = year.flights[year.flights["scheduled_departure"] < RETRAINED_UNTIL].reset_index(drop=True)
+    rows = use_case.history({"flights": past, "weather": year.weather}, RETRAINED_UNTIL)
+    old, new = (lab.trainer(use_case.recipe, rows.before(until)).forest() for until in (KNOWN_UNTIL, RETRAINED_UNTIL))
+    return old, new, Timeline(year, seed=7)
+
+
+def _day(home: Home, timeline: "Timeline", day: datetime) -> Path:
+    """Let a day happen, and write down what is asked about it."""
+    steps = list(timeline.steps(day, day + timedelta(days=1)))
+    home.lab.bus.publish(OBSERVATIONS, [fact for step in steps for fact in step.facts])
+    bodies = home.path / f"questions-{day:%m-%d}.jsonl"
+    bodies.write_bytes(b"\n".join(body for step in steps for _, body in step.questions) + b"\n")
+    return bodies
+
+
+@contextmanager
+def _replica(home: Home, name: str, errors: float) -> Iterator[Replica]:
+    env = {"LAB_HOME": str(home.path), "LAB_SERVICE__REPLICA": name, "LAB_SERVICE__PORT": str(free_port())}
+    env |= {"LAB_SERVICE__FOLLOW_S": "0.1", "LAB_FAULT__CANARY_ERROR_SHARE": str(errors)}
+    with Replica(env, home.path / f"{name}.stderr") as replica:
+        yield replica
+
+
+def _plan(home: Home, replica: Replica, bodies: Path, name: str, seed: int) -> Plan:
+    history = home.path / f"{name}.history.jsonl"
+    return Plan((replica.port,), str(history), str(bodies), name, connections=4, seconds=90, pause_ms=2, seed=seed)
+
+
+def _on_trial(home: Home, version: int) -> Tried:
+    """Give it its share and look until the ledger says what became of it."""
+    ledger, guard = home.lab.ledger, CanaryGuard(home.lab, _LIMITS)
+    line = begin(version, SHARE, RETRAINED_UNTIL, OPERATOR, home.lab, why="a fault is tried", override=True)
+    until = time.monotonic() + _LIMITS.deadline_s + 10
+    while time.monotonic() < until and not ledger.facts(TRIAL, str(line.id)):
+        guard.step()
+        time.sleep(_LOOK_EVERY_S)
+    ended_ns = time.monotonic_ns()
+    told = ledger.facts(TRIAL, str(line.id))
+    away = ledger.current(Role.CANARY)
+    if away is not None and away.version is not None:
+        end(RETRAINED_UNTIL, OPERATOR, "its trial is over", home.lab)
+    if not told:
+        return Tried("", version, "none", None, "the ledger tells of no end", 0, 0.0, ended_ns, 0, 0)
+    body = told[-1].body
+    seconds = (told[-1].recorded_at - line.recorded_at).total_seconds()
+    requests = int(body["figures"]["requests"])
+    return Tried("", version, body["outcome"], body["cause"], told[-1].why, requests, seconds, ended_ns, 0, 0)
+
+
+def _seen(one: Tried, kind: str, history: Sequence[Request]) -> Tried:
+    mine = [request for request in history if request.version == one.version]
+    over_ns = one.ended_ns + int(FOLLOWED_S * 1e9)
+    return dataclasses.replace(one, kind=kind, answered=len(mine), late=sum(request.sent_ns > over_ns for request in mine))
+
+
+def _ending(cause: Cause | None) -> tuple[str, str | None]:
+    return (str(Outcome.PASSED), None) if cause is None else (str(Outcome.ABORT), str(cause))

@@ -11,8 +11,9 @@ from mlops_lab.chaos.hostile import BAD_INPUT
 from mlops_lab.chaos.kills import F6
 from mlops_lab.chaos.overload import F17
 from mlops_lab.chaos.packages import F3, F5
-from mlops_lab.chaos.registries import F1, F2
+from mlops_lab.chaos.registries import F1
 from mlops_lab.chaos.rollbacks import F14
+from mlops_lab.chaos.starts import F2
 from mlops_lab.chaos.swaps import F16
 from mlops_lab.errors import UnknownName
 

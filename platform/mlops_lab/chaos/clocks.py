@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlops_lab.chaos.away import moved_away
 from mlops_lab.chaos.client import Client
 from mlops_lab.chaos.fault import Fault, Finding, Size
 from mlops_lab.chaos.history import Request, failures, read_history
 from mlops_lab.chaos.load import Plan
-from mlops_lab.chaos.registries import moved_away
 from mlops_lab.chaos.stepped import step
 from mlops_lab.chaos.stored import Stored, keys_broken, read_logs, unlogged
 from mlops_lab.chaos.world import World

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import orjson
 
 from mlops_lab.bootstrap.services import QUIET
+from mlops_lab.chaos.away import moved_away
 from mlops_lab.chaos.client import Client
 from mlops_lab.chaos.fault import Fault, Finding, Size
 from mlops_lab.chaos.history import Request, failures, read_history
 from mlops_lab.chaos.load import Plan
-from mlops_lab.chaos.registries import moved_away
 from mlops_lab.chaos.stored import Stored, read_logs, unlogged
 from mlops_lab.chaos.world import Home, World
 

@@ -6,7 +6,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.errors import PromotionRefused, UsageError
 from mlops_lab.pipelines.guard import CanaryGuard
 from mlops_lab.pipelines.promote import promote
-from mlops_lab.registry.ledger import OVERRIDE, PROMOTION, ROLLBACK, barred
+from mlops_lab.registry.ledger import OVERRIDE, PROMOTION, ROLLBACK
 from mlops_lab.registry.version import Assignment, Role, State
 
 CHALLENGING = (State.JUDGED, State.APPROVED)
@@ -58,10 +58,6 @@ def begin(version: int, share: float, at: datetime, by: str, lab: Lab, *, why: s
     line = lab.ledger.current(Role.CANARY)
     if line is not None and line.version not in (None, version):
         raise UsageError(f"Version {line.version} is the canary already.", "wait for its verdict, or end it with `lab canary off`.")
-    if lab.ledger.champion().version == version:
-        raise PromotionRefused(f"Version {version} is the champion; it would be compared with itself.", "choose a challenger.")
-    if version in barred(lab.ledger.facts(subject=str(version))):
-        raise PromotionRefused(f"Version {version} is barred.", "choose another one; `lab promote --override` alone brings this back.")
     if not override:
         _require_judged(version, lab)
     return lab.ledger.assign(

@@ -1,9 +1,10 @@
 """The guard: looks at the canary every two seconds, takes its share away once harm is proven or time is up, and says when it has passed.
 
-It runs in the watcher, between two messages and while there are none. A message that takes long (closing a week takes some seconds)
-delays it by as much; a dead guard aborts nothing, which is why each replica stops dealing to a canary whose line is older than a lease,
-and why the guard's deadline is shorter than that. All it knows it reads from the replicas' prediction logs and the ledger, so a
-restarted guard knows the same, except for what was shipped and deleted meanwhile; with less evidence it decides later, not otherwise.
+It runs in the watcher, between two messages and while there are none. What takes long delays it by as much: closing a week some seconds,
+the first idle moment some ten, since a framework is imported then. A dead guard aborts nothing, which is why each replica stops dealing to
+a canary whose line is older than a lease, and why the guard's deadline is shorter than that. All it knows it reads from the replicas'
+prediction logs and the ledger, so a restarted guard knows the same, except for what was shipped and deleted meanwhile; with less evidence
+it decides later, not otherwise.
 """
 
 import logging
@@ -18,8 +19,9 @@ from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.errors import LabError, LostTheRace
 from mlops_lab.events import Message
 from mlops_lab.governance.approval import policy_identity
-from mlops_lab.monitoring.canary import CanaryLimits, Cause, Evidence, Outcome, Trial, Verdict, judge_canary
-from mlops_lab.registry.ledger import OVERRIDE, ROLLBACK, Fact, barred
+from mlops_lab.monitoring.canary import CanaryLimits, Cause, Outcome, Verdict, judge_canary
+from mlops_lab.monitoring.trial import Evidence, Trial
+from mlops_lab.registry.ledger import ROLLBACK, Fact, barred
 from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.serving.prediction_log import Damage, Position, read_frames
 from mlops_lab.serving.segments import segment_numbers, segment_path
@@ -57,9 +59,9 @@ class CanaryGuard:
             self._watched = None
             self._settle(line)
             return None
-        why = self._without_object(line)
-        if why is not None:
-            self._take_away(line, PLATFORM, why)
+        champion = self._lab.ledger.current(Role.CHAMPION)
+        if champion is None or champion.version is None:
+            self._take_away(line, PLATFORM, "there is no champion to compare it with")
             return None
         verdict = self._look(line)
         if verdict.outcome == Outcome.PASSED:
@@ -85,17 +87,6 @@ class CanaryGuard:
         watched = self._watched
         watched.read(self._lab.logs_of_replicas)
         return judge_canary(watched.evidence, watched.elapsed_s, self._limits)
-
-    def _without_object(self, line: Assignment) -> str | None:
-        """Why a canary has nothing to show any more; None where it has."""
-        champion = self._lab.ledger.current(Role.CHAMPION)
-        if champion is None or champion.version is None:
-            return "there is no champion to compare it with"
-        if champion.version == line.version:
-            return f"version {line.version} is the champion now"
-        if line.kind != OVERRIDE and line.version in barred(self._lab.ledger.facts(subject=str(line.version))):
-            return f"version {line.version} is barred"
-        return None
 
     def _abort(self, line: Assignment, verdict: Verdict) -> None:
         """Take the share away first: it is what helps the clients. What is recorded after it is made up for by `_settle`, should this

@@ -17,7 +17,8 @@ from mlops_lab.serving.prediction_log import Damage, Position
 from mlops_lab.serving.segments import segment_numbers
 
 if TYPE_CHECKING:
-    from mlops_lab.data.shipping import Incident, Strange
+    from mlops_lab.data.frames import Incident
+    from mlops_lab.data.shipping import Strange
 
 _LONGEST = 1_000
 _TORN = re.compile(r"(\d{12})\.log\.torn-(\d+)")

@@ -15,7 +15,8 @@ from mlops_lab.errors import LabError, NoChampion, NothingToPin, SettingsWrong, 
 from mlops_lab.registry.version import Assignment
 from mlops_lab.scoring.keys import PRIVATE, KeyRing, signing_key
 from mlops_lab.scoring.store import DirectoryStore
-from mlops_lab.serving.cache import Known, KnownFile, PackageCache, Served
+from mlops_lab.serving.cache import PackageCache
+from mlops_lab.serving.known import Known, KnownFile, Served
 from mlops_lab.serving.pin import CACHE, PIN, STATE, Pin, WayBack, changing, pins_in, put, to_body, way_back
 
 _NEVER_MAKE_ROOM = 1_000_000

@@ -82,7 +82,7 @@ def _tell(lab: Lab, placed: "Sequence[Placed]") -> None:
 
 
 def _report(placed: "Sequence[Placed]", incidents: Incidents) -> None:
-    from mlops_lab.data.shipping import incident_of
+    from mlops_lab.data.frames import incident_of
 
     for position, frame in placed:
         if frame["kind"] == "incident":

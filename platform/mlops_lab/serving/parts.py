@@ -13,12 +13,13 @@ from mlops_lab.errors import LogUnwritable
 from mlops_lab.events import EventBus
 from mlops_lab.features import Feature, OnlineFeatures
 from mlops_lab.serving.bodies import Described
-from mlops_lab.serving.cache import KnownFile, PackageCache, Packages
+from mlops_lab.serving.cache import PackageCache, Packages
 from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.feedback import FeedbackDesk
 from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
 from mlops_lab.serving.idempotency import Keys, Window
+from mlops_lab.serving.known import KnownFile
 from mlops_lab.serving.loaded import Scorer, Slot
 from mlops_lab.serving.pin import CACHE, PIN, STATE, PinFile
 from mlops_lab.serving.prediction_log import Durability, PredictionLog

@@ -17,7 +17,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from mlops_lab.errors import NothingToPin, PinRefused
-from mlops_lab.serving.cache import Known, Served, write_durably
+from mlops_lab.serving.cache import write_durably
+from mlops_lab.serving.known import Known, Served
 
 FORMAT = "mlops-lab-pin/1"
 PIN, STATE, CACHE = "pin.json", "state.json", "cache"
