@@ -408,6 +408,35 @@ class TestDisk:
             assert "idempotent-replayed" not in headers
             assert caller.send(keyed).reply()[1]["idempotent-replayed"] == "true"
 
+    def test_a_flush_that_fails_fails_also_what_was_written_while_it_ran(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The system tells of lost pages once: the flush after it succeeds."""
+        replica = a_replica(tmp_path, durability="disk")
+        real, flushing, written, seen = os.fdatasync, threading.Event(), threading.Event(), []
+
+        def once(fd: int) -> None:
+            seen.append(fd)
+            if len(seen) > 1:
+                real(fd)
+                return
+            flushing.set()
+            assert written.wait(10)
+            raise OSError(5, "Input/output error")
+
+        with listening(replica) as house:
+            monkeypatch.setattr(os, "fdatasync", once)
+            callers = [house.call() for _ in range(4)]
+            callers[0].send(a_request())
+            assert flushing.wait(10)
+            callers[1].send(a_request(BODY, "Idempotency-Key: k1"))
+            until(lambda: len(logged(replica)) == 2)
+            callers[2].send(a_request(BODY, "Idempotency-Key: k1"))
+            callers[3].send(a_request())
+            until(lambda: len(logged(replica)) == 3)
+            written.set()
+            assert [caller.reply()[0] for caller in callers] == [503] * 4
+            status, headers, _ = callers[2].send(a_request(BODY, "Idempotency-Key: k1")).reply()
+            assert (status, "idempotent-replayed" in headers) == (200, False)
+
 
 def test_garbage_behind_a_request_is_refused_behind_its_reply_and_hinders_nobody(tmp_path: Path) -> None:
     """Once, the refusal came first and ended the writing: the reply failed, and with it those of all others of the same turn."""

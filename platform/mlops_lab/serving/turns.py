@@ -195,7 +195,11 @@ class _Awaited:
 
 
 class _Disk:
-    """Flushes the log on a thread of its own. All that is written while one flush runs shares the next."""
+    """Flushes the log on a thread of its own. All that is written while one flush runs shares the next.
+
+    A failed flush also fails what the event loop wrote before it hears of it, since the next flush may succeed whatever this one lost
+    (see `PredictionLog.sync`).
+    """
 
     def __init__(
         self,
@@ -207,6 +211,7 @@ class _Disk:
         self._pending: deque[tuple[list[Call], list[Asker]]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._heard = True  # the loop, of the last failure
         self.waiting = 0
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
@@ -241,7 +246,25 @@ class _Disk:
             except Exception as failed:
                 _log.exception("serving.flush_failed")
                 error = LogUnwritable.at("the prediction log", repr(failed))
-            self._loop.call_soon_threadsafe(self._answer, batches, error)
+            if error is None:
+                self._loop.call_soon_threadsafe(self._answer, batches, None)
+                continue
+            with self._changed:
+                self._heard = False
+                self._loop.call_soon_threadsafe(self._refuse, batches, error)
+                while not self._heard and not self._stopping:
+                    self._changed.wait()
+                if not self._heard:
+                    return  # `_refuse` takes what is left
+
+    def _refuse(self, batches: "list[tuple[list[Call], list[Asker]]]", error: LogUnwritable) -> None:
+        """By the event loop, so that nothing is between its record and its place in the queue."""
+        with self._changed:
+            batches = [*batches, *self._pending]
+            self._pending.clear()
+            self._heard = True
+            self._changed.notify()
+        self._answer(batches, error)
 
     def _answer(self, batches: "list[tuple[list[Call], list[Asker]]]", error: LogUnwritable | None) -> None:
         self.waiting -= sum(len(calls) for calls, _ in batches)
