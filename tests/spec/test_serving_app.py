@@ -21,7 +21,9 @@ from mlops_lab.errors import PortInUse
 from mlops_lab.events import OBSERVATIONS
 from mlops_lab.serving.app import create_app
 from mlops_lab.serving.on_uvicorn import run
-from mlops_lab.serving.prediction_log import PredictionLog, read_frames
+from mlops_lab.serving.prediction_log import Position, PredictionLog, read_frames
+from mlops_lab.serving.segments import log_id, segment_path
+from mlops_lab.serving.shipped import remember_shipped
 from serving_builders import TOKEN, Replica, a_count, a_package, a_replica, an_item
 
 JSON = {"content-type": "application/json"}
@@ -257,6 +259,8 @@ class TestFeedback:
 
 
 def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
+    segment = segment_path(tmp_path / "serving/log", 1)
+
     async def story(client: httpx.AsyncClient) -> None:
         await client.post("/v1/predict", json={"items": [an_item()] * 4})
         await client.post("/v1/predict", json=3)
@@ -265,6 +269,11 @@ def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
         assert schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
         assert {"200", "422", "503"} <= set(schema["paths"]["/v1/predict"]["post"]["responses"])
         page = (await client.get("/metrics")).text
+        assert f"lab_serving_log_backlog_bytes {float(segment.stat().st_size - 8)}" in page
+        remember_shipped(segment.parent, log_id(segment.parent), Position(1, segment.stat().st_size - 5))
+        assert "lab_serving_log_backlog_bytes 5.0" in (await client.get("/metrics")).text
+        (segment.parent / "id").write_bytes(b"?")
+        assert "lab_serving_log_backlog_bytes NaN" in (await client.get("/metrics")).text
         for line in (
             'lab_serving_replies_total{route="predict",status="200"} 1.0',
             'lab_serving_replies_total{route="predict",status="422"} 1.0',

@@ -319,6 +319,23 @@ def test_a_log_of_a_release_without_ids_goes_on(lab: SmallLab) -> None:
     assert effects(lab).predictions == sorted(f"p{n}" for n in (*range(20), *range(100, 112)))
 
 
+@pytest.mark.usefixtures("nothing_kept")
+def test_a_log_that_ends_before_what_the_tables_have_is_told_and_not_dropped(lab: SmallLab) -> None:
+    """A release without ids began on an empty disk: nobody can tell what of it is shipped."""
+    folder = write_and_ship(lab, *(answers(n) for n in range(40)))
+    name = log_id(folder)
+    shutil.rmtree(folder.parent)
+    write(lab.home, *(answers(n) for n in range(100, 112)))
+    (folder / "id").write_text(name, encoding="ascii")
+    numbers = segment_numbers(folder)
+
+    for each in (lab, lab.again()):
+        ship(each)
+
+    assert segment_numbers(folder) == numbers
+    assert len(incidents(lab, "log_behind")) == 1
+
+
 @pytest.mark.parametrize("left", ["half", "nothing", "no file"])
 def test_what_is_written_after_a_power_cut_that_took_what_was_shipped_is_shipped(lab: SmallLab, left: str) -> None:
     """`durability=process`: the tables have rows that the log has no more. New records must not lie below the tables' position."""

@@ -38,8 +38,9 @@ def backlog(lab: Lab) -> list[Backlog]:
 
 
 def _of(replica: str, folder: Path) -> Backlog:
-    unshipped = unshipped_bytes(folder)
-    oldest = _oldest(folder, shipped_to(folder)) if unshipped else None
+    shipped = shipped_to(folder)
+    unshipped = unshipped_bytes(folder, shipped)
+    oldest = _oldest(folder, shipped) if unshipped else None
     files = [path for path in folder.iterdir() if path.is_file()]
     aside = sum(1 for path in files if ".log." in path.name)
     return Backlog(replica, sum(map(size_of, files)), unshipped, oldest, aside)

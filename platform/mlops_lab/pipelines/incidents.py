@@ -70,6 +70,15 @@ class Incidents:
             why = f"{len(gone)} segments of the log are gone that were not shipped, the first is {gone[0]}"
             self._found("segments_missing", f"{gone[0]}-{gone[-1]}/missing", why, {"first": gone[0], "last": gone[-1], "count": len(gone)})
 
+    def behind_tables(self, tabled: Position) -> bool:
+        """Whether the log ends before what the tables have of it. What is in it may be another log's, so it must not be dropped."""
+        last = max(segment_numbers(self._folder), default=tabled.segment)
+        if last < tabled.segment:
+            log.error("shipping.log_behind", extra={"replica": self._replica, "last": last, "tables": tabled.segment})
+            why = f"the log ends with segment {last}, the tables have it up to segment {tabled.segment}: what is in it is not shipped"
+            self._found("log_behind", f"{tabled.number}/behind", why, {"last": last})
+        return last < tabled.segment
+
     def cut_tails(self) -> None:
         """Unfinished records that a replica cut off at its start."""
         for path in sorted(self._folder.glob("*.log.torn-*")):

@@ -55,6 +55,7 @@ def _ship(lab: Lab, replica: str, folder: Path) -> int:
     tabled = lab.shipper.position(name)
     incidents.missing(Position.of(tabled))
     incidents.cut_tails()
+    behind = incidents.behind_tables(Position.of(tabled))
 
     def follow(chunk: "Chunk") -> None:
         _tell(lab, chunk.frames)
@@ -64,7 +65,7 @@ def _ship(lab: Lab, replica: str, folder: Path) -> int:
 
     shipped = lab.shipper.ship(name, _frames(folder, min(tabled, shipped_to(folder).number), incidents), then=follow)
     done = min(shipped.position, shipped_to(folder).number)
-    if log_id(folder) == log:  # else another log was begun meanwhile, and nothing of that one is shipped
+    if log_id(folder) == log and not behind:  # else another log was begun meanwhile, and nothing of that one is shipped
         drop_segments(folder, Position.of(done), kept_bytes(lab))
     return shipped.predictions + shipped.outcomes + shipped.shadows
 

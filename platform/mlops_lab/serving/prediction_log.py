@@ -153,10 +153,10 @@ class PredictionLog:
         content = frames[0] if len(frames) == 1 else b"".join(frames)
         with self._mutex:
             try:
-                if self._ended or self._size >= self._segment_bytes:
-                    self._next_segment()
                 if self._finished_bytes + self._size + len(content) > self._limit_bytes:
                     self._require_room(len(content))
+                if self._ended or self._size >= self._segment_bytes:
+                    self._next_segment()
                 assert self._fd is not None
                 try:
                     if os.write(self._fd, content) != len(content):
@@ -188,7 +188,10 @@ class PredictionLog:
         """
         with self._syncing:
             with self._mutex:
-                number, open_at_end = self._number, None if self._fd is None else os.dup(self._fd)
+                try:
+                    number, open_at_end = self._number, None if self._fd is None else os.dup(self._fd)
+                except OSError as error:
+                    raise LogUnwritable.at(str(self._directory), str(error)) from error
                 ended, self._unflushed = self._unflushed, []
                 unnamed, self._unnamed = self._unnamed, False
                 written = written or Position(number, self._size)
@@ -301,7 +304,7 @@ class PredictionLog:
         if self._lock < 0:
             raise OSError("it is closed")
         if time.monotonic() < self._wait_until:
-            raise OSError(f"the disk fails to flush it: {self._flush_trouble}")
+            raise OSError("flushes to the disk failed again and again, the last a moment ago")
         fd, size = self._open_segment(self._number + 1)
         if self._fd is not None:
             if self.durability == "disk" and self._number != self._lost:

@@ -10,9 +10,8 @@ from mlops_lab.serving.segments import MAGIC, START, Position, log_id, segment_n
 def shipped_to(folder: Path) -> Position:
     """The position up to which every effect of a log is where it belongs; the beginning where nobody knows, or knows of another log."""
     try:
-        note = json.loads(_path(folder).read_text(encoding="utf-8"))
-        return Position.of(int(note["position"])) if note.get("log", "") == log_id(folder) else START
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LogDamaged):
+        return noted(folder)
+    except (OSError, LogDamaged):
         return START  # all is read again, and what is known is skipped
 
 
@@ -28,9 +27,22 @@ def remember_shipped(folder: Path, log: str, position: Position) -> None:
         raise StoreUnreachable.at(str(path), str(error)) from error
 
 
-def unshipped_bytes(folder: Path) -> int:
-    """What lies behind the shipped position; all of it where nobody knows. Raises OSError where the folder cannot be read."""
-    shipped = shipped_to(folder)
+def noted(folder: Path) -> Position:
+    """As `shipped_to`, for who must not take for unshipped what is only unknown.
+
+    Raises:
+        OSError: The note is there and cannot be read.
+        LogDamaged: It is not known which log this is.
+    """
+    try:
+        note = json.loads(_path(folder).read_text(encoding="utf-8"))
+        return Position.of(int(note["position"])) if note.get("log", "") == log_id(folder) else START
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return START
+
+
+def unshipped_bytes(folder: Path, shipped: Position) -> int:
+    """What lies behind a position. Raises OSError where the folder cannot be read."""
     unshipped = 0
     for number in segment_numbers(folder):
         if number >= shipped.segment:
