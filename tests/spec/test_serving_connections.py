@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import socket
 import threading
 import time
@@ -9,15 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import pytest
 import uvicorn
 
+from mlops_lab.errors import LogUnwritable
 from mlops_lab.serving.app import create_app
 from mlops_lab.serving.on_uvicorn import FastProtocol, server_of
 from mlops_lab.serving.prediction_log import read_frames
-from mlops_lab.serving.turns import TURN_BYTES, ConnectionLimits
+from mlops_lab.serving.turns import TURN_BYTES, ConnectionLimits, _Disk
 from serving_builders import TOKEN, Replica, a_replica, an_item
 
 BODY = json.dumps(an_item()).encode()
@@ -407,6 +409,40 @@ class TestDisk:
             assert status == 200
             assert "idempotent-replayed" not in headers
             assert caller.send(keyed).reply()[1]["idempotent-replayed"] == "true"
+
+    def test_what_was_handed_over_before_the_loop_hears_of_a_failed_flush_fails_with_it(self) -> None:
+        """Also what is in a new segment already, and a repeated key whose record is in the old one: the next flush would succeed."""
+        to_the_loop: queue.Queue[Callable[[], None]] = queue.Queue()
+        entered, fails, flushes, done = threading.Event(), threading.Event(), [], []
+
+        class Loop:
+            def call_soon_threadsafe(self, work: Any, *arguments: Any) -> None:
+                to_the_loop.put(lambda: work(*arguments))
+
+        def sync() -> None:
+            flushes.append(1)
+            entered.set()
+            if len(flushes) == 1:
+                assert fails.wait(10)
+                raise LogUnwritable.at("log", "Input/output error")
+
+        def each_done(calls: list[Any], _: list[Any], error: LogUnwritable | None) -> None:
+            done.append((calls[0], error is None))
+
+        disk = _Disk(sync, cast(Any, Loop()), each_done)
+        disk.flush(cast(Any, ["a"]), [])
+        assert entered.wait(10)
+        disk.flush(cast(Any, ["b"]), [])
+        fails.set()
+        heard = to_the_loop.get(timeout=10)
+        disk.flush(cast(Any, ["c"]), [])
+        heard()
+        assert done == [("a", False), ("b", False), ("c", False)]
+        disk.flush(cast(Any, ["d"]), [])
+        to_the_loop.get(timeout=10)()
+        disk.stop()
+        assert done[3:] == [("d", True)]
+        assert (len(flushes), disk.waiting) == (2, 0)
 
     def test_a_flush_that_fails_fails_also_what_was_written_while_it_ran(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The system tells of lost pages once: the flush after it succeeds."""

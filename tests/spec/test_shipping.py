@@ -18,7 +18,7 @@ from mlops_lab.cli.main import run
 from mlops_lab.data import frames, shipping
 from mlops_lab.data.on_delta import DeltaTables
 from mlops_lab.data.shipping import SET_ASIDE
-from mlops_lab.errors import BusUnreachable, LogDamaged, LogUnwritable
+from mlops_lab.errors import BusUnreachable, LogDamaged, LogUnwritable, StoreUnreachable
 from mlops_lab.events import ANSWERS, Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines import ship as pipeline
@@ -269,16 +269,25 @@ def test_killed_twenty_times_while_it_ships(tmp_path: Path) -> None:
     assert {fact.body["what"] for fact in lab.ledger.facts(INCIDENT)} == {"package_refused", "frames_set_aside"}
 
 
+@pytest.mark.parametrize("note", ["lost", "left"])
 @pytest.mark.usefixtures("nothing_kept")
-def test_a_replica_whose_disk_was_lost_begins_another_log_and_nothing_of_it_is_taken_for_shipped(lab: SmallLab) -> None:
-    """Its segments begin at 1 again, below the position that the tables have of the log that is gone."""
-    shutil.rmtree(write_and_ship(lab, *(answers(n) for n in range(20)), incident(1)).parent)
-    folder = write(lab.home, *(answers(n) for n in range(100, 112)), incident(2))
+def test_a_replica_whose_disk_was_lost_begins_another_log_and_nothing_of_it_is_taken_for_shipped(
+    lab: SmallLab, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its segments begin at 1 again, below the position that the tables have of the log that is gone. The bus is down at first."""
+    folder = write_and_ship(lab, *(answers(n) for n in range(20)), incident(1))
+    shutil.rmtree(folder.parent if note == "lost" else folder)
+    write(lab.home, *(answers(n) for n in range(100, 112)), incident(2))
+    assert segment_numbers(folder)[0] == 1
+    with monkeypatch.context() as broken:
+        broken.setattr(SqliteBus, "publish", lambda *_: (_ for _ in ()).throw(BusUnreachable.at("bus.db", "disk I/O error")))
+        with pytest.raises(BusUnreachable):
+            ship(lab)
 
     for each in (lab, lab.again()):
         ship(each)
 
-    assert effects(lab).predictions == sorted(f"p{n}" for n in (*range(20), *range(100, 112)))
+    assert effects(lab).predictions == effects(lab).told == sorted(f"p{n}" for n in (*range(20), *range(100, 112)))
     assert effects(lab).incidents == [f"{MODEL}/1", f"{MODEL}/2"]
     assert backlog(lab)[0].unshipped_bytes == 0
     assert len(segment_numbers(folder)) == 1
@@ -378,6 +387,18 @@ def test_what_a_reader_took_of_a_write_that_failed_keeps_its_position(lab: Small
 
     assert effects(lab).predictions == ["p1", "p2", "p3", "p5", "p6", "p7"]
     assert list(lab.ledger.facts(INCIDENT)) == []
+
+
+def test_nothing_is_shipped_of_a_segment_whose_name_the_disk_may_lose(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number would be given again, to records below the position of the tables."""
+    write(lab.home, answers(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(pipeline, "sync_directory", lambda folder: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(StoreUnreachable):
+            ship(lab)
+    assert effects(lab).predictions == []
+    ship(lab)
+    assert effects(lab).predictions == ["p1"]
 
 
 # --- Retention ---------------------------------------------------------------------------------------------------------------------

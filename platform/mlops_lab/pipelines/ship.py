@@ -64,8 +64,8 @@ def _ship(lab: Lab, replica: str, folder: Path) -> int:
         remember_shipped(folder, log, Position.of(chunk.last))
 
     shipped = lab.shipper.ship(name, _frames(folder, min(tabled, shipped_to(folder).number), incidents), then=follow)
-    done = min(shipped.position, shipped_to(folder).number)
-    if log_id(folder) == log and not behind:  # else another log was begun meanwhile, and nothing of that one is shipped
+    done = min(shipped.position, shipped_to(folder).number)  # the note of another log, begun meanwhile, is none
+    if not behind:
         drop_segments(folder, Position.of(done), kept_bytes(lab))
     return shipped.predictions + shipped.outcomes + shipped.shadows
 
