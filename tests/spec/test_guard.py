@@ -449,3 +449,33 @@ def test_the_deadline_lies_before_the_end_of_the_replicas_lease(monkeypatch: pyt
         load_settings()
     monkeypatch.setenv("LAB_CANARY__DEADLINE_S", "900")
     assert load_settings().canary.deadline_s == 900
+
+
+def test_whatever_an_idle_worker_stumbles_over_does_not_end_the_guard(
+    lab: GuardedLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a folder that is called like a part of the log."""
+    monkeypatch.setattr(worker, "IDLE_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "GUARD_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "RETRY_S", 0.01)
+    looks: list[int] = []
+    stumbles: list[int] = []
+
+    def stumble(_: object) -> None:
+        stumbles.append(len(looks))
+        if watcher._stop.is_set():
+            return
+        raise IsADirectoryError(21, "Is a directory")
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 5:
+            watcher.stop()
+
+    watcher = Worker(lab, replace(WATCHING, ahead=stumble, idle=stumble, guard=lambda _: look))
+    watcher.run()
+
+    assert len(looks) == 5
+    assert len(stumbles) >= 4
+    assert "worker.stumbled" in caplog.text
+    assert "IsADirectoryError" in caplog.text

@@ -80,7 +80,7 @@ class CanaryGuard:
         champion = self._lab.ledger.current(Role.CHAMPION)
         beside = champion.version if champion else None
         facts = self._lab.ledger.facts(TRIAL, str(line.id))
-        return any((fact.body["outcome"], fact.body["champion"]) == (Outcome.PASSED, beside) for fact in facts)
+        return any((fact.body["outcome"], fact.body.get("champion")) == (Outcome.PASSED, beside) for fact in facts)
 
     def _look(self, line: Assignment) -> Verdict:
         champion = self._lab.ledger.champion()
