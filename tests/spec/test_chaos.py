@@ -485,6 +485,7 @@ def test_bad_input_holds_when_each_gets_a_reason_or_is_closed() -> None:
         (assaulted(Met("NaN", 400, False, True, ())), "without a reason"),
         (assaulted(Met("NaN", 0, False, True, ())), "closed without an answer"),
         (assaulted(Met("garbage", -1, False, False, ())), "without an end"),
+        (assaulted(Met("pipelined", -2, False, True, ())), "in another order"),
         (assaulted(resident_kib=[90_000, 140_000]), "grew by 49 MiB"),
         (assaulted(same_process=False), "did not live"),
         (assaulted(beside=[a_refusal(1, 1)]), "r1 got 503"),

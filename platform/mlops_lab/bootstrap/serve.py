@@ -66,6 +66,7 @@ def serve(settings: Settings) -> None:
         idle_s=service.idle_timeout_s,
         connections=service.max_connections,
         waiting=service.max_waiting,
+        waiting_bytes=service.max_waiting_bytes,
         drain_s=service.drain_s,
     )
     run(create_app(parts, "Will this flight arrive late?", limits, service.max_items), service.host, service.port)

@@ -112,7 +112,7 @@ class App:
     def _make(self) -> AsgiApp:
         from mlops_lab.serving.on_fastapi import routes
 
-        return routes(self.service, self.turns.limits, self._title)
+        return routes(self.turns, self._title)
 
     async def _load_beside(self) -> None:
         await asyncio.sleep(_LOAD_AFTER_S)

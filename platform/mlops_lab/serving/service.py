@@ -92,7 +92,12 @@ class Service:
             except Exception as error:
                 call.reply = self.refuse(call.route, error, call.request_id)
         if questions:
-            for call, question, result in zip(asked, questions, self.parts.predictor.answer(questions), strict=True):
+            results: Sequence[Answered | Exception]
+            try:
+                results = self.parts.predictor.answer(questions)
+            except Exception as error:
+                results = [error] * len(questions)
+            for call, question, result in zip(asked, questions, results, strict=True):
                 try:
                     if isinstance(result, Exception):
                         raise result
