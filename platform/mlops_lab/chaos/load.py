@@ -115,7 +115,8 @@ class _Loop:
             try:
                 self._reader, self._writer = await asyncio.open_connection(_HOST, self._plan.ports[self._target])
                 self._used = 0
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
+                # A process that dies may take up a connection and let it go at once. Nothing was sent either way.
                 self._target = (self._target + 1) % len(self._plan.ports)
                 await asyncio.sleep(_REFUSED_PAUSE_S)
         return True

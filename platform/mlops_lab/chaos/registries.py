@@ -20,7 +20,7 @@ from mlops_lab.chaos.stored import Stored, read_logs, unlogged
 from mlops_lab.chaos.world import Home, World
 
 CALLS_PER_S = 0.1
-BACK_S = 12.0
+BACK_S = 16.0
 """A replica that asks every 10 s hears of a ledger that is back within this."""
 
 _QUIET_S = 0.42
