@@ -69,9 +69,7 @@ class Metrics(Collector):
         what = "Event time at which the version that answers was assigned."
         yield GaugeMetricFamily("lab_serving_model_assigned_timestamp_seconds", what, value=assigned)
         age_s = nan if parts.follower.knowledge_age_s is None else parts.follower.knowledge_age_s
-        yield GaugeMetricFamily(
-            "lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=nan if age_s is None else age_s
-        )
+        yield GaugeMetricFamily("lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=age_s)
         yield CounterMetricFamily("lab_serving_model_swaps", "Times a model was put in place.", value=parts.follower.swaps)
         yield CounterMetricFamily("lab_serving_facts_applied", "Facts taken in from the bus.", value=parts.facts.applied)
         yield CounterMetricFamily("lab_serving_facts_refused", "Facts that could not be understood.", value=parts.facts.refused)
