@@ -296,6 +296,13 @@ def test_f7_sees_an_answer_before_its_flush() -> None:
     assert check_order(traced("disk", STRACE.splitlines())).broken == ("disk: r2 was answered before its record was flushed",)
 
 
+def test_f7_does_not_take_the_flush_of_another_file_for_the_records() -> None:
+    lines = STRACE.splitlines()
+    lines.insert(4, "8 1.35 fsync(6</h/log>) = 0")
+    lines.insert(4, "8 1.35 fdatasync(6</h/log/000000000002.log>) = 0")
+    assert check_order(traced("disk", lines)).broken == ("disk: r2 was answered before its record was flushed",)
+
+
 def test_f7_sees_an_answer_before_its_record() -> None:
     lines = STRACE.splitlines()
     lines.append(lines.pop(2))

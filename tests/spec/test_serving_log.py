@@ -403,6 +403,19 @@ def test_the_end_of_a_segment_is_flushed_by_the_next_flush_and_not_by_the_writer
     assert descriptors() == before
 
 
+def test_what_a_predecessor_did_not_flush_is_flushed_at_the_start_since_keys_are_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PredictionLog(tmp_path, segment_bytes=300)
+    for n in range(3):
+        log.write([encode({"n": n, "filling": "z" * 300})])
+    log.close()
+    flushed: list[str] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: flushed.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+    PredictionLog(tmp_path, durability="disk")
+    assert flushed == ["000000000002.log", "000000000003.log"]
+
+
 def test_the_end_of_a_segment_that_cannot_be_flushed_is_not_certain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = PredictionLog(tmp_path, segment_bytes=300, durability="disk")
     log.append({"n": 0})

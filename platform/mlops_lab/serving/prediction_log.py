@@ -264,16 +264,20 @@ class PredictionLog:
 
     def _last_segment(self) -> tuple[int, int]:
         """Number and size of the segment behind which the next begins; what a killed predecessor left unfinished is put in order."""
-        number = max(segment_numbers(self._directory), default=0)
         shipped = shipped_to(self._directory).segment
-        size = 0
-        if number:
+        numbers = segment_numbers(self._directory)
+        number = size = 0
+        if numbers:
+            number = numbers[-1]
             fd, size = self._open_segment(number)
-            try:
-                if self.durability == "disk":
-                    os.fdatasync(fd)  # what its writer did not answer any more may be answered from it: see idempotency
-            finally:
-                os.close(fd)
+            os.close(fd)
+        if self.durability == "disk":  # what its writer could not answer any more may be answered from it: see idempotency
+            for each in numbers[-2:]:
+                fd = os.open(segment_path(self._directory, each), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fdatasync(fd)
+                finally:
+                    os.close(fd)
         return (number, size) if number >= shipped else (shipped, 0)
 
     def _open_segment(self, number: int) -> tuple[int, int]:
