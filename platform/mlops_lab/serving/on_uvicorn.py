@@ -219,7 +219,8 @@ class FastProtocol(HttpToolsProtocol):
         self._offered = self.parser.should_upgrade()
         if self._offered:
             return
-        self._in_head, self._in_body, self._raw_bytes = False, True, 0
+        self._in_head, self._in_body = False, True
+        self._raw_bytes = max(self._raw_bytes - self._head_size, 0)  # what of the body came with the head counts
         self._since = monotonic()
         for name, value in self.headers:
             if name == b"content-length" and int(value) > limits.body_bytes:
