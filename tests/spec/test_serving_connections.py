@@ -227,7 +227,7 @@ def test_a_full_queue_turns_away_and_answers_those_it_took(tmp_path: Path) -> No
 
 def test_who_does_not_read_replies_gets_no_more_and_hinders_nobody(tmp_path: Path) -> None:
     many = a_request(json.dumps({"items": [an_item()] * 200}).encode())
-    with listening(a_replica(tmp_path), body_s=0.5) as house:
+    with listening(a_replica(tmp_path), body_s=0.5, waiting=4096, waiting_bytes=64 * 1024 * 1024) as house:
         deaf = house.call()
         deaf.socket.settimeout(0.3)
         with pytest.raises((TimeoutError, ConnectionError)):
