@@ -82,18 +82,24 @@ def test_a_line_that_takes_the_role_away_is_obeyed_also_after_a_restart(tmp_path
     assert probability(replica) is None
 
 
-def test_a_start_needs_neither_ledger_nor_store(tmp_path: Path) -> None:
+def test_a_start_needs_neither_ledger_nor_store_and_waits_for_neither(tmp_path: Path) -> None:
     replica = a_replica(tmp_path)
     replica.follow()
 
     replica = replica.again()
     replica.books.down = replica.store.down = True
-    replica.parts.follower.start()
-    replica.parts.follower.stop()
+    follower = replica.parts.follower
+    follower.start()
+    assert probability(replica) == 0.3
+    assert follower.trouble is None  # nobody was asked yet
+    deadline = time.monotonic() + 10
+    while not follower.trouble and time.monotonic() < deadline:
+        time.sleep(0.01)
+    follower.stop()
 
     assert probability(replica) == 0.3
-    assert replica.parts.follower.trouble
-    assert replica.parts.follower.known_at is not None
+    assert follower.trouble
+    assert follower.known_at is not None
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"model": 3}', "{"])

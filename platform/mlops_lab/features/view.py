@@ -41,8 +41,7 @@ class Ask(NamedTuple):
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureRow:
+class FeatureRow(NamedTuple):
     """The features of one ask in the use case's order, and by source the age in seconds of the newest fact used.
 
     An age of None says that nothing was known, so the declared default (missing) was used.

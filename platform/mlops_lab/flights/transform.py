@@ -4,6 +4,7 @@ The two engines that look up what is known (`offline.py` for tables, `online.py`
 """
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -79,20 +80,27 @@ class Known(NamedTuple):
     aircraft_delay: int | None
 
 
+@lru_cache(maxsize=4096)
+def _in_new_york(at: datetime) -> tuple[float, float, int]:
+    """Minute of the day, weekday and year by the wall-clock of New York. Many flights are scheduled for the same minute."""
+    local = at.astimezone(_NEW_YORK)
+    return float(local.hour * 60 + local.minute), float(local.weekday()), local.year
+
+
 def features_of(
     scheduled_departure: datetime, carrier: str, origin: str, destination: str, distance_miles: float | None, known: Known
 ) -> tuple[Value, ...]:
     """One row of features, in the order of `FEATURES`. None means unknown; the model has learned what that is worth."""
-    local = scheduled_departure.astimezone(_NEW_YORK)
+    minute_of_day, weekday, year = _in_new_york(scheduled_departure)
     return (
         carrier,
         origin,
         destination,
-        float(local.hour * 60 + local.minute),
-        float(local.weekday()),
+        minute_of_day,
+        weekday,
         distance_miles,
         known.seats,
-        None if known.built is None else local.year - known.built,
+        None if known.built is None else year - known.built,
         *(known.weather or _NO_WEATHER),
         known.origin.value(),
         known.carrier.value(),

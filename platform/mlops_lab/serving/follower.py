@@ -45,6 +45,8 @@ from mlops_lab.serving.trials import Trials
 DOWN_EVERY_S = 10.0
 """While the ledger does not answer, it is not asked more often than this."""
 
+_FIRST_ASK_S = 0.3
+
 _log = logging.getLogger(__name__)
 
 
@@ -123,6 +125,7 @@ class Follower:
         self._following = Following(self._place, named, self._trials, self._pinned, self._memory, self._telling, self._lock)
         self._stopping = threading.Event()
         self._polled = threading.Event()
+        self._first_ask_s = 0.0
         self._threads: list[threading.Thread] = []
         self._ledger_state = "unknown"
         self._ledger_since: datetime | None = None
@@ -150,12 +153,15 @@ class Follower:
         return self._place.swaps
 
     def start(self, wait_s: float = 2.0) -> None:
-        """Put in place what the pin or the last knowledge names, then follow the ledger; wait a moment for its first answer."""
+        """Put in place what the pin or the last knowledge names, then follow the ledger. Only where there is nothing to answer with, wait
+        a moment for its first word; else the first answers do not share the processor with the import of the database library."""
         self.start_from_cache()
+        self._first_ask_s = 0.0 if self._place.champion is None else _FIRST_ASK_S
         for name, work in (("follower", self._look_on), ("follower-of-ledger", self._ask_on)):
             self._threads.append(threading.Thread(target=work, name=name, daemon=True))
             self._threads[-1].start()
-        self._polled.wait(wait_s)
+        if self._place.champion is None:
+            self._polled.wait(wait_s)
 
     def stop(self) -> None:
         """End the threads. The models stay in the slot."""
@@ -239,6 +245,7 @@ class Follower:
                 _log.exception("serving.follower_failed")
 
     def _ask_on(self) -> None:
+        self._stopping.wait(self._first_ask_s)
         while not self._stopping.is_set():
             answered = False
             try:

@@ -64,6 +64,7 @@ def assemble(
     packages: Packages,
     keys: Iterable[Ed25519PublicKey],
     load: Callable[[bytes], Scorer],
+    load_beside: Callable[[bytes], Scorer] | None = None,
     clock: Clock,
     tokens: Tokens,
     durability: Durability = "process",
@@ -73,6 +74,8 @@ def assemble(
     limits: Limits | None = None,
 ) -> ServingParts:
     """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
+
+    `load` reads a scorer while nobody is answered yet, `load_beside` beside requests; None for the same.
 
     Raises:
         HomeInUse: Another process is this replica.
@@ -94,6 +97,10 @@ def assemble(
     cache = PackageCache(directory / CACHE, packages, keys, report=report_if_it_can)
     known, pin = KnownFile(directory / STATE), PinFile(directory / PIN, keys)
     names = tuple(feature.name for feature in use_case.features)
-    follower = Follower(ledger, cache, known, slot, load, names, clock, pin=pin, report=report, limits=limits)
+
+    def load_now(content: bytes) -> Scorer:
+        return load(content) if slot.lineup is None or load_beside is None else load_beside(content)
+
+    follower = Follower(ledger, cache, known, slot, load_now, names, clock, pin=pin, report=report, limits=limits)
     predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
     return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
