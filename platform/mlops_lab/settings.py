@@ -35,7 +35,7 @@ class ServiceSettings(Section):
     log_limit_mib: int = Field(4096, ge=32, description="Size of a replica's prediction log at which it takes no more until shipped.")
     log_keep_mib: int = Field(1024, ge=0, description="MiB of a prediction log that stay when shipped; half of the limit at most.")
     idempotency_s: float = Field(600, ge=0, description="Seconds for which an Idempotency-Key is remembered.")
-    idempotency_log_mib: int = Field(64, ge=1, description="MiB of the prediction log behind an answer, after which its key is forgotten.")
+    idempotency_log_mib: int = Field(32, ge=1, description="MiB of the prediction log behind an answer, after which its key is forgotten.")
     max_body_bytes: int = Field(1024 * 1024, ge=1024, description="Largest body of a request.")
     max_items: int = Field(1000, ge=1, le=10_000, description="Most items of a request.")
     max_head_bytes: int = Field(16 * 1024, ge=1024, le=65536, description="Largest request line and headers together.")

@@ -23,6 +23,8 @@ from mlops_lab.serving.contract import Refusal
 from mlops_lab.serving.segments import recent_payloads
 
 _KEYED = b'"key":'
+_READ_BACK_BYTES = 2 * 1024 * 1024
+"""Of answers made ready at a start, which has to be quick; older ones are read from the log when they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Window:
     """
 
     seconds: float = 600.0
-    log_bytes: int = 64 * 1024 * 1024
+    log_bytes: int = 32 * 1024 * 1024
     most: int = 50_000
     held_bytes: int = 16 * 1024 * 1024
     held_answer_bytes: int = 64 * 1024
@@ -82,7 +84,7 @@ class Keys:
         """Take in what the log of a former life still holds within the window; returns how many keys."""
         self._log = directory
         found: list[tuple[str, Kept]] = []
-        room = self._window.held_bytes
+        room = _READ_BACK_BYTES
         for behind, payload in recent_payloads(directory, self._window.log_bytes):
             frame = _keyed(payload)
             if frame is None:
