@@ -56,7 +56,7 @@ fmt: env ## Repair style and format where a tool can
 	$(BIN)/ruff format .
 
 bench: install ## Measure the service beside MLflow and FastAPI; results in tests/benchmarks/results (ARGS=--quick tries it)
-	@PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m benchmarks.serving $(ARGS)
+	@PYTHONPATH=$(CURDIR)/tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-parts: install ## Measure single parts: each tests/benchmarks/bench_*.py prints its figures
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done

@@ -16,7 +16,8 @@ from typing_extensions import TypedDict
 
 from mlops_lab.clock import FixedClock, WallClock
 from mlops_lab.errors import RegistryUnreachable, ScorerRefused, StoreUnreachable
-from mlops_lab.events import Message
+from mlops_lab.events import OBSERVATIONS, Message
+from mlops_lab.events.in_time import BusInTime
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.features import Ask, Feature, Kind, Value
 from mlops_lab.features.view import FeatureRow
@@ -255,7 +256,7 @@ def _parts(
         directory / "serving",
         Queues(),
         online=online,
-        bus=bus,
+        bus=_read(bus, directory),
         ledger=books,
         packages=store,
         keys=[KEY.public_key()],
@@ -265,6 +266,12 @@ def _parts(
         durability=durability,
         limits=limits,
     )
+
+
+def _read(bus: SqliteBus, directory: Path) -> BusInTime:
+    """The bus as a replica reads it, with patience for a machine that has other things to do."""
+    bus.head(OBSERVATIONS)  # makes the file
+    return BusInTime(directory / "bus.db", deadline_s=0.25)
 
 
 def parts_about_flights(directory: Path) -> ServingParts:
@@ -277,7 +284,7 @@ def parts_about_flights(directory: Path) -> ServingParts:
         directory / "serving",
         use_case,
         online=use_case.online(),
-        bus=SqliteBus(directory / "bus.db"),
+        bus=_read(SqliteBus(directory / "bus.db"), directory),
         ledger=books,
         packages=store,
         keys=[KEY.public_key()],

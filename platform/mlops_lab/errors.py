@@ -6,7 +6,8 @@ LabError
 ├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
 │                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
-├── ServiceError       BusUnreachable, RegistryUnreachable, StoreUnreachable, LogUnwritable, PortInUse, ServiceNotReady
+├── ServiceError       BusUnreachable (BusReplaced), MessageUnreadable, RegistryUnreachable, StoreUnreachable, LogUnwritable, PortInUse,
+│                      ServiceNotReady
 └── UsageError         SettingsWrong, HomeInUse, UnknownName
 """
 
@@ -215,6 +216,27 @@ class BusUnreachable(ServiceError):
     @classmethod
     def at(cls, where: str, why: str) -> Self:
         return cls(f"The event bus at {where} does not answer: {why}.", "check the disk and its permissions with `lab doctor`.")
+
+
+class BusReplaced(BusUnreachable):
+    """The bus is another one than before: offsets of the former one mean nothing in it."""
+
+
+class MessageUnreadable(ServiceError):
+    """What is on the bus at one offset is no message.
+
+    Attributes:
+        offset: Where; what follows can be read behind it.
+    """
+
+    offset: int = 0
+
+    @classmethod
+    def at(cls, where: str, topic: str, offset: int, why: str) -> Self:
+        what = f"Message {offset} of topic '{topic}' on the event bus at {where} cannot be read: {why}."
+        error = cls(what, "see who wrote it; readers of facts leave it out.")
+        error.offset = offset
+        return error
 
 
 class RegistryUnreachable(ServiceError):

@@ -42,6 +42,7 @@ class ServiceSettings(Section):
     max_headers: int = Field(64, ge=8, description="Most headers of a request.")
     max_connections: int = Field(1024, ge=1, description="Most connections at once; one more gets 429.")
     max_waiting: int = Field(256, ge=1, description="Most requests that wait for their turn; one more gets 429.")
+    max_waiting_bytes: int = Field(8 * 1024 * 1024, ge=1024, description="Most bytes of bodies that wait; more gets 429.")
     head_timeout_s: float = Field(5, gt=0, description="Seconds for the headers of a request.")
     body_timeout_s: float = Field(10, gt=0, description="Seconds for the body of a request.")
     idle_timeout_s: float = Field(30, gt=0, description="Seconds that a connection may stay without a request.")

@@ -12,6 +12,7 @@ from mlops_lab.audit.on_sql import SqlAudit, open_engine
 from mlops_lab.clock import WallClock
 from mlops_lab.errors import ApprovalRefused, EvidenceMissing, UnknownVersion, UsageError
 from mlops_lab.governance import Approvals, Duty, Identity, read_token
+from mlops_lab.governance.approval import is_listed_operator
 from mlops_lab.registry import ModelVersion, Role, State
 from mlops_lab.registry.on_sql import SqlLedger
 
@@ -160,3 +161,30 @@ def test_a_name_that_could_be_mistaken_is_no_name(approvals: Approvals, name: st
 def test_a_policy_has_no_credential(approvals: Approvals) -> None:
     with pytest.raises(UsageError, match="no credential"):
         approvals.enrol("auto", Duty.POLICY, at=AT, by="operator")
+
+
+def test_the_list_of_operators_is_kept_beside_the_tokens(approvals: Approvals, tmp_path: Path) -> None:
+    """For the day on which the ledger cannot be asked; a token that was not enrolled, or is another one by now, is none of an operator."""
+    keys = tmp_path / "keys"
+    assert not is_listed_operator(keys, "olga")
+    for name, role in (("olga", Duty.OPERATOR), ("otto", Duty.OPERATOR), ("ann", Duty.APPROVER), ("rita", Duty.REPORTER)):
+        approvals.enrol(name, role, at=AT, by="operator")
+    approvals.revoke("otto", at=AT, by="operator", why="left the team")
+    for name in ("otto", "stranger"):
+        (keys / f"{name}.token").write_text("ab" * 32 + "\n", encoding="ascii")
+
+    listed = [name for name in ("olga", "otto", "ann", "rita", "stranger", "nobody") if is_listed_operator(keys, name)]
+
+    assert listed == ["olga"]
+    (keys / "olga.token").write_text("ab" * 32 + "\n", encoding="ascii")
+    assert not is_listed_operator(keys, "olga")
+    (keys / "operators.json").write_text("[")
+    assert not is_listed_operator(keys, "olga")
+
+
+def test_an_operator_may_become_a_reporter_and_not_the_other_way(approvals: Approvals) -> None:
+    token = token_of(approvals, "feed", Duty.OPERATOR)
+    assert token_of(approvals, "feed", Duty.REPORTER) == token
+    assert approvals.authenticate(token).role == Duty.REPORTER
+    with pytest.raises(UsageError, match="enrolled as reporter"):
+        approvals.enrol("feed", Duty.OPERATOR, at=AT, by="operator")

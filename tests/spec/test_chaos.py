@@ -9,6 +9,7 @@ from zlib import crc32
 import orjson
 import pytest
 
+from mlops_lab.chaos import buses
 from mlops_lab.chaos.catalogue import CATALOGUE, fault_called
 from mlops_lab.chaos.clocks import Stepped
 from mlops_lab.chaos.clocks import check as check_clock
@@ -295,6 +296,13 @@ def test_f7_sees_an_answer_before_its_flush() -> None:
     assert check_order(traced("disk", STRACE.splitlines())).broken == ("disk: r2 was answered before its record was flushed",)
 
 
+def test_f7_does_not_take_the_flush_of_another_file_for_the_records() -> None:
+    lines = STRACE.splitlines()
+    lines.insert(4, "8 1.35 fsync(6</h/log>) = 0")
+    lines.insert(4, "8 1.35 fdatasync(6</h/log/000000000002.log>) = 0")
+    assert check_order(traced("disk", lines)).broken == ("disk: r2 was answered before its record was flushed",)
+
+
 def test_f7_sees_an_answer_before_its_record() -> None:
     lines = STRACE.splitlines()
     lines.append(lines.pop(2))
@@ -485,6 +493,7 @@ def test_bad_input_holds_when_each_gets_a_reason_or_is_closed() -> None:
         (assaulted(Met("NaN", 400, False, True, ())), "without a reason"),
         (assaulted(Met("NaN", 0, False, True, ())), "closed without an answer"),
         (assaulted(Met("garbage", -1, False, False, ())), "without an end"),
+        (assaulted(Met("pipelined", -2, False, True, ())), "in another order"),
         (assaulted(resident_kib=[90_000, 140_000]), "grew by 49 MiB"),
         (assaulted(same_process=False), "did not live"),
         (assaulted(beside=[a_refusal(1, 1)]), "r1 got 503"),
@@ -493,3 +502,37 @@ def test_bad_input_holds_when_each_gets_a_reason_or_is_closed() -> None:
 )
 def test_bad_input_can_fail(seen: Assaulted, says: str) -> None:
     assert says in broken(check_input(seen))
+
+
+def bus_away(**changes: Any) -> buses.Without:
+    outage = buses.Outage("locked", (200, {"dependencies": {"bus": {"state": "down"}}}), (0.0, 1800.0, 0.0), 1.2)
+    return buses.Without([an_answer(1)], a_log(1), [replace(outage, **changes)])
+
+
+def test_f4_holds_when_answers_go_on_and_say_how_old_they_are() -> None:
+    finding = buses.check(bus_away())
+    assert finding.held
+    assert finding.measured == "1 ways, 1 requests, 0 failed, worst 10 ms, facts count again ≤ 1.2 s"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ready": (200, {"dependencies": {"bus": {"state": "ok"}}})}, "says of the bus ok"),
+        ({"ready": (503, {"dependencies": {"bus": {"state": "down"}}})}, "/readyz answered 503"),
+        ({"ready": (200, "no document")}, "says of the bus None"),
+        ({"ages": (0.0, 0.0, 0.0)}, "age was 0.0 s before, 0.0 s without it"),
+        ({"ages": (0.0, 1800.0, 1800.0)}, "1800.0 s after"),
+        ({"ages": (0.0, None, 0.0)}, "None s without it"),
+        ({"counted_s": 5.1}, "counted 5.1 s after it was back"),
+    ],
+)
+def test_f4_sees_a_bus_that_is_not_missed_or_not_found_again(changes: dict[str, Any], said: str) -> None:
+    assert said in broken(buses.check(bus_away(**changes)))
+
+
+def test_f4_sees_requests_that_failed_waited_or_are_not_logged() -> None:
+    late = an_answer(1, done_ns=2 * SECOND + SECOND // 100)
+    assert "took 1.01 s" in broken(buses.check(replace(bus_away(), requests=[late])))
+    assert "r2 got 503" in broken(buses.check(replace(bus_away(), requests=[a_refusal(2, 1.0)])))
+    assert "is not in the log" in broken(buses.check(replace(bus_away(), stored=a_log(2))))

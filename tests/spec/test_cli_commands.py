@@ -247,7 +247,8 @@ def test_somebody_else_says_yes_then_it_takes_the_traffic_and_can_give_it_back(
     assert said("promote", "2")["changed"] is False
     assert lab.catalog.alias() == 2  # no worker runs here, so the command itself lets the alias follow
 
-    assert "not operator" in said("rollback", "--why", "no", "--as", "approver", code=30)["error"]["what"]
+    for stranger in ("approver", "feedback"):
+        assert f"'{stranger}' is" in said("rollback", "--why", "no", "--as", stranger, code=30)["error"]["what"]
     back = said("rollback", "--why", "a complaint")
     assert (back["version"], back["barred"], lab.ledger.champion().version) == (1, 2, 1)
     assert "it is barred" in said("promote", "2", code=30)["error"]["what"]
@@ -307,7 +308,7 @@ def test_a_canary_gets_its_share_shows_how_it_stands_and_can_be_ended(
 
 def test_a_canary_that_passed_takes_the_traffic_once_an_approver_says_yes(lab: SmallLab, said: Said) -> None:
     line = said("canary", "10")["assignment"]
-    lab.ledger.record("trial", str(line["id"]), {"outcome": "passed", "version": 2}, at=AT, by="policy:x", why="all is well")
+    lab.ledger.record("trial", str(line["id"]), {"outcome": "passed", "version": 2, "champion": 1}, at=AT, by="policy:x", why="all is well")
 
     assert "not approver" in said("canary", "promote", "--as", "operator", code=30)["error"]["what"]
     assert lab.ledger.champion().version == 1
@@ -610,6 +611,7 @@ def a_memory_of(lab: SmallLab, *versions: int) -> None:
 def test_a_rollback_needs_no_ledger(how: str, lab: SmallLab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
     said("promote", "2")
     a_memory_of(lab, 1, 2)
+    (lab.keys / "mallory.token").write_text("ab" * 32)
     for name in ("catalog", "bus", "tables", "packages"):
         monkeypatch.setattr(type(lab), name, property(lambda self: pytest.fail("nothing else may be needed")))
     lab.ledger.close()  # type: ignore[attr-defined]
@@ -631,7 +633,9 @@ def test_a_rollback_needs_no_ledger(how: str, lab: SmallLab, said: Said, monkeyp
     assert (found["version"], found["barred"], found["assignment"], found["replicas"]) == (1, 2, None, ["replica-1"])
     assert (found["pin"]["by"], found["pin"]["why"]) == ("operator", "a complaint")
     assert (lab.home / "serving/replica-1/pin.json").is_file()
-    assert "not operator" in said("rollback", "--why", "-", "--as", "approver", code=30)["error"]["what"]
+    for stranger in ("approver", "trainer", "feedback", "mallory"):
+        what = said("rollback", "--why", "-", "--as", stranger, code=30)["error"]["what"]
+        assert "not operator" in what or "nobody's" in what
     assert "no replica" in said("rollback", "--why", "once more", code=30)["error"]["what"].lower()
 
     keeps.close()

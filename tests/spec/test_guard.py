@@ -19,11 +19,12 @@ from mlops_lab.events import CONTROL, relay
 from mlops_lab.monitoring.canary import CanaryLimits, Outcome, judge_canary
 from mlops_lab.pipelines import guard as guard_module
 from mlops_lab.pipelines import worker
-from mlops_lab.pipelines.canary import begin, end, newest_challenger, promote_canary, running
+from mlops_lab.pipelines.canary import begin, end, newest_challenger, promote_canary, require_passed, running
 from mlops_lab.pipelines.guard import TRIAL, CanaryGuard
 from mlops_lab.pipelines.handlers import WATCHING
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.worker import Worker
+from mlops_lab.registry.ledger import OVERRIDE
 from mlops_lab.registry.version import Assignment, Role, State
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.prediction_log import PredictionLog, drop_segments
@@ -278,6 +279,27 @@ def test_who_passed_is_watched_on_for_harm_and_not_for_time(lab: GuardedLab) -> 
     assert canary(lab) is None
 
 
+def test_who_passed_beside_an_earlier_champion_has_its_trial_to_do_again(lab: GuardedLab) -> None:
+    line = on_trial(lab)
+    log_trials(lab, line, 400)
+    lab.after(30)
+    CanaryGuard(lab).step()
+    require_passed(line, lab)
+    replaced = lab.ledger.champion().id
+    lab.ledger.assign(Role.CHAMPION, 3, replacing=replaced, kind=OVERRIDE, by=OPERATOR, why="a test", at=AT)
+
+    verdict = CanaryGuard(lab).step()
+    assert verdict is not None
+    assert (verdict.outcome, verdict.figures.requests) == (Outcome.CONTINUE, 0)
+    with pytest.raises(PromotionRefused, match="has not passed"):
+        require_passed(line, lab)
+    lab.after(5_000)
+    CanaryGuard(lab).step()
+
+    assert canary(lab) is None
+    assert [(body["outcome"], body["cause"], body["champion"]) for _, body in trials(lab)] == [("passed", None, 1), ("abort", "no_data", 3)]
+
+
 def test_if_somebody_else_changed_the_canary_nothing_is_done(lab: GuardedLab, monkeypatch: pytest.MonkeyPatch) -> None:
     line = on_trial(lab)
     log_trials(lab, line, 300, errors=60)
@@ -427,3 +449,33 @@ def test_the_deadline_lies_before_the_end_of_the_replicas_lease(monkeypatch: pyt
         load_settings()
     monkeypatch.setenv("LAB_CANARY__DEADLINE_S", "900")
     assert load_settings().canary.deadline_s == 900
+
+
+def test_whatever_an_idle_worker_stumbles_over_does_not_end_the_guard(
+    lab: GuardedLab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as a folder that is called like a part of the log."""
+    monkeypatch.setattr(worker, "IDLE_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "GUARD_EVERY_S", 0.0)
+    monkeypatch.setattr(worker, "RETRY_S", 0.01)
+    looks: list[int] = []
+    stumbles: list[int] = []
+
+    def stumble(_: object) -> None:
+        stumbles.append(len(looks))
+        if watcher._stop.is_set():
+            return
+        raise IsADirectoryError(21, "Is a directory")
+
+    def look() -> None:
+        looks.append(len(looks))
+        if len(looks) == 5:
+            watcher.stop()
+
+    watcher = Worker(lab, replace(WATCHING, ahead=stumble, idle=stumble, guard=lambda _: look))
+    watcher.run()
+
+    assert len(looks) == 5
+    assert len(stumbles) >= 4
+    assert "worker.stumbled" in caplog.text
+    assert "IsADirectoryError" in caplog.text

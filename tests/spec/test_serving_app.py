@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,9 +20,13 @@ import pytest
 import serving_builders
 from mlops_lab.errors import PortInUse
 from mlops_lab.events import OBSERVATIONS
-from mlops_lab.serving.app import create_app
+from mlops_lab.serving.app import App, create_app
+from mlops_lab.serving.call import Call
 from mlops_lab.serving.on_uvicorn import run
-from mlops_lab.serving.prediction_log import PredictionLog, read_frames
+from mlops_lab.serving.prediction_log import Position, PredictionLog, read_frames
+from mlops_lab.serving.segments import log_id, segment_path
+from mlops_lab.serving.service import Service
+from mlops_lab.serving.shipped import remember_shipped
 from serving_builders import TOKEN, Replica, a_count, a_package, a_replica, an_item
 
 JSON = {"content-type": "application/json"}
@@ -257,6 +262,8 @@ class TestFeedback:
 
 
 def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
+    segment = segment_path(tmp_path / "serving/log", 1)
+
     async def story(client: httpx.AsyncClient) -> None:
         await client.post("/v1/predict", json={"items": [an_item()] * 4})
         await client.post("/v1/predict", json=3)
@@ -265,6 +272,11 @@ def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
         assert schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
         assert {"200", "422", "503"} <= set(schema["paths"]["/v1/predict"]["post"]["responses"])
         page = (await client.get("/metrics")).text
+        assert f"lab_serving_log_backlog_bytes {float(segment.stat().st_size - 8)}" in page
+        remember_shipped(segment.parent, log_id(segment.parent), Position(1, segment.stat().st_size - 5))
+        assert "lab_serving_log_backlog_bytes 5.0" in (await client.get("/metrics")).text
+        (segment.parent / "id").write_bytes(b"?")
+        assert "lab_serving_log_backlog_bytes NaN" in (await client.get("/metrics")).text
         for line in (
             'lab_serving_replies_total{route="predict",status="200"} 1.0',
             'lab_serving_replies_total{route="predict",status="422"} 1.0',
@@ -365,3 +377,54 @@ def test_a_service_that_is_asked_to_stop_closes_its_log_and_leaves_without_an_er
     assert reply.status_code == 200
     assert "server" not in reply.headers
     assert service.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+
+
+def test_what_failed_inside_is_told_without_values_and_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = a_replica(tmp_path, None)
+    replica.books.promote(1, replica.store.put(a_package(0.3)))
+    service = Service(replica.parts)
+    replica.follow()
+    call = Call("predict", [(b"content-type", b"application/json"), (b"x-request-id", b"r-1")], json.dumps(an_item("gate")).encode())
+    assert replica.parts.slot.current is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(type(replica.parts.slot.current.scorer), "score_rows", lambda self, rows: [float("nan") for _ in rows])
+        failed = service.answer(replace(call))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.write", _disk_full)
+        unlogged = service.answer(replace(call))
+
+    assert (failed.status, unlogged.status) == (500, 503)
+    for reply in (failed, unlogged):
+        said = reply.body.decode()
+        assert "gate" not in said
+        assert str(tmp_path) not in said
+        assert json.loads(said)["request_id"] == "r-1"
+    assert "'gate'" in caplog.text
+    told = [record for record in caplog.records if record.message in ("serving.request_failed", "serving.not_logged")]
+    assert [getattr(record, "request_id", "") for record in told] == ["r-1", "r-1"]
+    assert str(tmp_path) in str(getattr(told[1], "why", ""))
+
+
+def _disk_full(*_: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def test_routes_that_could_not_be_loaded_once_are_loaded_when_they_are_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, failures = App._make, [MemoryError(), OSError(24, "Too many open files")]
+
+    def fails_at_first(self: App) -> object:
+        if failures:
+            raise failures.pop()
+        return make(self)
+
+    monkeypatch.setattr(App, "_make", fails_at_first)
+
+    async def story(client: httpx.AsyncClient) -> None:
+        statuses = [(await client.get("/v1/model")).status_code for _ in range(3)]
+        assert statuses == [500, 500, 200]
+
+    with_service(a_replica(tmp_path), story)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import socket
 import threading
 import time
@@ -9,16 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal, cast
 
 import pytest
 import uvicorn
 
+from mlops_lab.errors import LogUnwritable
 from mlops_lab.serving.app import create_app
 from mlops_lab.serving.on_uvicorn import FastProtocol, server_of
 from mlops_lab.serving.prediction_log import read_frames
-from mlops_lab.serving.service import Reply
-from mlops_lab.serving.turns import ConnectionLimits
-from serving_builders import Replica, a_replica, an_item
+from mlops_lab.serving.turns import TURN_BYTES, ConnectionLimits, _Disk
+from serving_builders import TOKEN, Replica, a_replica, an_item
 
 BODY = json.dumps(an_item()).encode()
 
@@ -256,6 +258,93 @@ def _refused(port: int) -> bool:
     return False
 
 
+def test_replies_keep_their_order_when_the_queue_is_full_too(tmp_path: Path) -> None:
+    """Whoever pipelines counts on it: the first reply is the first request's."""
+    with listening(a_replica(tmp_path), waiting=4) as house:
+        caller = house.call().send(b"".join(a_request(BODY, f"X-Request-Id: r{i}") for i in range(12)))
+        replies = [caller.reply() for _ in range(12)]
+    assert [(status, headers.get("x-request-id")) for status, headers, _ in replies[:4]] == [(200, f"r{i}") for i in range(4)]
+    assert [status for status, _, _ in replies[4:]] == [429] * 8
+
+
+@pytest.mark.parametrize("durability", ["process", "disk"])
+def test_garbage_behind_a_request_is_refused_behind_its_reply_and_costs_nobody_else_theirs(
+    tmp_path: Path, durability: Literal["process", "disk"]
+) -> None:
+    with listening(a_replica(tmp_path, durability=durability)) as house:
+        for _ in range(10):
+            others = [house.call() for _ in range(3)]
+            rude = house.call()
+            for caller in (*others[:2], rude, others[2]):
+                caller.send(a_request() + (b"\x00garbage\r\n\r\n" if caller is rude else b""))
+            assert [caller.reply()[0] for caller in others] == [200] * 3
+            assert [rude.reply()[0] for _ in range(2)] == [200, 400]
+            assert rude.is_closed
+
+
+def test_an_offer_of_another_protocol_is_not_taken_up(tmp_path: Path) -> None:
+    """Some clients offer HTTP/2 with their first request. It is answered in HTTP/1.1, once, and the connection goes on."""
+    replica = a_replica(tmp_path)
+    offers = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
+    with listening(replica) as house:
+        caller = house.call()
+        whole = a_request(BODY, *offers)
+        for parts in ([whole], [whole[:30], whole[30:-4], whole[-4:]], [a_request(), whole + a_request()]):
+            caller.send(*parts, pause_s=0.02)
+            assert [caller.reply()[0] for _ in range(sum(part.count(b"POST ") for part in parts))].count(200) >= 1
+        websocket = house.call().send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert websocket.reply()[0] == 200
+    assert len(logged(replica)) == 5
+
+
+def test_trailers_say_nothing_and_do_not_pile_up(tmp_path: Path) -> None:
+    head = b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = head + b"2\r\n{}\r\n0\r\n"
+    with listening(a_replica(tmp_path), body_bytes=10_000) as house:
+        assert house.call().send(chunked + f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()).reply()[0] == 401
+        endless = house.call().send(chunked + b"X-A: " + b"y" * 70_000)
+        endless.send(*[b"z" * 50_000] * 2)
+        assert endless.reply()[0] == 413
+
+
+def test_a_body_in_the_smallest_pieces_is_a_body(tmp_path: Path) -> None:
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with listening(a_replica(tmp_path)) as house:
+        caller = house.call().send(head + b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n")
+        assert caller.reply()[0] == 200
+
+
+def test_a_long_head_is_refused_behind_another_request_too(tmp_path: Path) -> None:
+    with listening(a_replica(tmp_path), head_bytes=4096) as house:
+        caller = house.call().send(a_request() + a_request(BODY, "X-Long: " + "x" * 5000))
+        assert [caller.reply()[0] for _ in range(2)] == [200, 431]
+
+
+def test_large_requests_are_worked_on_a_few_at_a_time_and_not_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits is bounded by its size as well as by its number, and small requests get their turn between large ones."""
+    replica = a_replica(tmp_path)
+    large = a_request(json.dumps({"items": [an_item()] * 1000}).encode())
+    sizes: list[int] = []
+    write = replica.parts.log.write
+
+    def counted(frames: list[bytes]) -> object:
+        sizes.append(len(frames))
+        return write(frames)
+
+    monkeypatch.setattr(replica.parts.log, "write", counted)
+    with listening(replica, waiting_bytes=8 * len(large)) as house:
+        callers = [house.call() for _ in range(16)]
+        replies = []
+        threads = [threading.Thread(target=lambda c=caller: replies.append(c.send(large).reply()[0])) for caller in callers]  # type: ignore[misc]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=60)
+    assert set(replies) <= {200, 429}
+    assert replies.count(200) >= 8
+    assert max(sizes) <= -(-TURN_BYTES // len(large)) + 1
+
+
 class TestDisk:
     def test_a_reply_waits_for_its_flush_and_those_that_wait_share_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         replica = a_replica(tmp_path, durability="disk")
@@ -286,6 +375,23 @@ class TestDisk:
 
         assert flushes[:2] == [6, 6]
 
+    def test_a_refusal_waits_for_the_reply_before_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        replica = a_replica(tmp_path, durability="disk")
+        may_flush, fdatasync = threading.Event(), os.fdatasync
+
+        def held(fd: int) -> None:
+            assert may_flush.wait(10)
+            fdatasync(fd)
+
+        with listening(replica) as house:
+            monkeypatch.setattr(os, "fdatasync", held)
+            caller = house.call().send(a_request())
+            until(lambda: len(logged(replica)) == 1)
+            caller.send(a_request(b"{"))
+            time.sleep(0.1)
+            may_flush.set()
+            assert [caller.reply()[0] for _ in range(2)] == [200, 400]
+
     def test_what_could_not_be_flushed_is_not_answered(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         replica = a_replica(tmp_path, durability="disk")
 
@@ -303,6 +409,69 @@ class TestDisk:
             assert status == 200
             assert "idempotent-replayed" not in headers
             assert caller.send(keyed).reply()[1]["idempotent-replayed"] == "true"
+
+    def test_what_was_handed_over_before_the_loop_hears_of_a_failed_flush_fails_with_it(self) -> None:
+        """Also what is in a new segment already, and a repeated key whose record is in the old one: the next flush would succeed."""
+        to_the_loop: queue.Queue[Callable[[], None]] = queue.Queue()
+        entered, fails, flushes, done = threading.Event(), threading.Event(), [], []
+
+        class Loop:
+            def call_soon_threadsafe(self, work: Any, *arguments: Any) -> None:
+                to_the_loop.put(lambda: work(*arguments))
+
+        def sync() -> None:
+            flushes.append(1)
+            entered.set()
+            if len(flushes) == 1:
+                assert fails.wait(10)
+                raise LogUnwritable.at("log", "Input/output error")
+
+        def each_done(calls: list[Any], _: list[Any], error: LogUnwritable | None) -> None:
+            done.append((calls[0], error is None))
+
+        disk = _Disk(sync, cast(Any, Loop()), each_done)
+        disk.flush(cast(Any, ["a"]), [])
+        assert entered.wait(10)
+        disk.flush(cast(Any, ["b"]), [])
+        fails.set()
+        heard = to_the_loop.get(timeout=10)
+        disk.flush(cast(Any, ["c"]), [])
+        heard()
+        assert done == [("a", False), ("b", False), ("c", False)]
+        disk.flush(cast(Any, ["d"]), [])
+        to_the_loop.get(timeout=10)()
+        disk.stop()
+        assert done[3:] == [("d", True)]
+        assert (len(flushes), disk.waiting) == (2, 0)
+
+    def test_a_flush_that_fails_fails_also_what_was_written_while_it_ran(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The system tells of lost pages once: the flush after it succeeds."""
+        replica = a_replica(tmp_path, durability="disk")
+        real, flushing, written, seen = os.fdatasync, threading.Event(), threading.Event(), []
+
+        def once(fd: int) -> None:
+            seen.append(fd)
+            if len(seen) > 1:
+                real(fd)
+                return
+            flushing.set()
+            assert written.wait(10)
+            raise OSError(5, "Input/output error")
+
+        with listening(replica) as house:
+            monkeypatch.setattr(os, "fdatasync", once)
+            callers = [house.call() for _ in range(4)]
+            callers[0].send(a_request())
+            assert flushing.wait(10)
+            callers[1].send(a_request(BODY, "Idempotency-Key: k1"))
+            until(lambda: len(logged(replica)) == 2)
+            callers[2].send(a_request(BODY, "Idempotency-Key: k1"))
+            callers[3].send(a_request())
+            until(lambda: len(logged(replica)) == 3)
+            written.set()
+            assert [caller.reply()[0] for caller in callers] == [503] * 4
+            status, headers, _ = callers[2].send(a_request(BODY, "Idempotency-Key: k1")).reply()
+            assert (status, "idempotent-replayed" in headers) == (200, False)
 
 
 def test_garbage_behind_a_request_is_refused_behind_its_reply_and_hinders_nobody(tmp_path: Path) -> None:
@@ -330,19 +499,19 @@ def test_who_closes_half_of_a_connection_is_answered(tmp_path: Path) -> None:
 
 
 def test_a_reply_that_cannot_be_written_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written = FastProtocol.reply
+    written = FastProtocol.send_ready
     broken: list[FastProtocol] = []
 
-    def reply(protocol: FastProtocol, content: Reply) -> None:
+    def send_ready(protocol: FastProtocol) -> None:
         if not broken:
             broken.append(protocol)
             raise RuntimeError("Cannot call write() after write_eof()")
-        written(protocol, content)
+        written(protocol)
 
     with listening(a_replica(tmp_path)) as house:
         callers = [house.call() for _ in range(4)]
         assert [caller.send(a_request()).reply()[0] for caller in callers] == [200] * 4
-        monkeypatch.setattr(FastProtocol, "reply", reply)
+        monkeypatch.setattr(FastProtocol, "send_ready", send_ready)
         for caller in callers:
             caller.send(a_request())
         until(lambda: broken)

@@ -12,7 +12,6 @@ from mlops_lab.serving.contract import (
     Refusal,
     check_content_encoding,
     check_content_type,
-    check_length,
     read_idempotency_key,
     read_request_id,
     read_traceparent,
@@ -175,15 +174,6 @@ def test_a_compressed_body_is_refused() -> None:
     with pytest.raises(Refusal, match="'gzip'") as caught:
         check_content_encoding(b"gzip")
     assert caught.value.status == 415
-
-
-def test_a_body_has_a_limit() -> None:
-    check_length(BODY_LIMITS.max_body_bytes)
-    with pytest.raises(Refusal) as caught:
-        check_length(BODY_LIMITS.max_body_bytes + 1)
-    assert caught.value.status == 413
-    with pytest.raises(Refusal, match="10 bytes"):
-        check_length(11, BodyLimits(max_body_bytes=10))
 
 
 def test_how_many_items_there_may_be_is_a_limit_that_can_be_set() -> None:

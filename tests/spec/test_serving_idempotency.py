@@ -1,5 +1,6 @@
 """The same Idempotency-Key again: one answer, one entry in the log, also behind a restart, within a stated window."""
 
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -147,6 +148,57 @@ class TestWindow:
         for name in "abcd":
             keys.keep(name, "x", b"{}", "r")
         assert [keys.find(name, "x") is not None for name in "abcd"] == [False, True, True, True]
+
+    @pytest.mark.parametrize("by", ["time", "bytes"])
+    def test_what_is_outside_of_it_takes_no_memory_though_nobody_asks_for_it(self, by: str) -> None:
+        now = [100.0]
+        keys = Keys(Window(seconds=60, log_bytes=1000), monotonic=lambda: now[0])
+        for i in range(5):
+            keys.keep(f"k{i}", "a", b"{}", "r")
+            now[0] += 1
+            keys.wrote(10)
+
+        now[0] += 57 if by == "time" else 0
+        keys.wrote(0 if by == "time" else 980)
+        keys.keep("new", "a", b"{}", "r")
+
+        assert len(keys) == 3
+
+    def test_answers_in_memory_have_a_limit_and_are_made_again_from_the_log(self, replica: Replica) -> None:
+        keys = Keys(Window(held_bytes=2_000, held_answer_bytes=1_500))
+        service = Service(dataclasses.replace(replica.parts, keys=keys))
+        keys.read_back(replica.parts.log.directory, NOON)
+        many = {f"k{i}": 1 for i in range(40)} | {"large": 30}
+        first = {key: asked(service, a_call(key, many=count)) for key, count in many.items()}
+        assert len(first["large"].body) > 1_500
+
+        held = sum(len(kept.content) for kept in keys._kept.values())
+        assert 0 < held <= 2_000
+        assert keys._held_bytes == held
+        for key, count in many.items():
+            again = asked(service, a_call(key, many=count))
+            assert again.body == first[key].body
+            assert (b"idempotent-replayed", b"true") in again.headers
+        assert len(logged(replica)) == 70
+
+    def test_a_restart_holds_no_more_than_that(self, replica: Replica) -> None:
+        service = Service(replica.parts)
+        first = [asked(service, a_call(f"k{i}", many=20)) for i in range(20)]
+        keys = Keys(Window(held_bytes=3_000))
+
+        assert keys.read_back(replica.parts.log.directory, NOON) == 20
+
+        assert sum(len(kept.content) for kept in keys._kept.values()) <= 3_000 + len(first[0].body)
+        for i, reply in enumerate(first):
+            kept = keys.find(f"k{i}", _digest(a_call(f"k{i}", many=20)))
+            assert kept is not None
+            assert kept.content == reply.body
+
+    def test_without_a_log_to_read_from_the_oldest_are_forgotten(self) -> None:
+        keys = Keys(Window(held_bytes=1_000))
+        for i in range(100):
+            keys.keep(f"k{i}", "a", bytes(300), "r")
+        assert len(keys) == 3
 
     def test_a_key_outside_of_it_may_come_with_another_body(self) -> None:
         keys = Keys(Window(seconds=0))

@@ -11,6 +11,7 @@ import pytest
 
 from mlops_lab.errors import BusUnreachable, ModelError, NoChampion, ScorerRefused
 from mlops_lab.events import OBSERVATIONS, REFERENCES
+from mlops_lab.events.in_time import BusInTime
 from mlops_lab.features import Ask
 from mlops_lab.features.view import FeatureRow
 from mlops_lab.serving.answered import Answered, Question
@@ -217,7 +218,7 @@ class TestFacts:
         replica.follow()
         monkeypatch.setattr("mlops_lab.serving.facts._RETRY_AFTER_S", 0.0)
         with monkeypatch.context() as patch:
-            patch.setattr(replica.bus, "read", _down)
+            patch.setattr(BusInTime, "read", _down)
             assert answered(replica, [ask(an_item())])
             assert replica.parts.facts.trouble
 

@@ -1,6 +1,7 @@
 """Behind the service: what the log says reaches tables, bus and audit trail, each effect once, and the log stays bounded."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,18 +18,19 @@ from mlops_lab.cli.main import run
 from mlops_lab.data import frames, shipping
 from mlops_lab.data.on_delta import DeltaTables
 from mlops_lab.data.shipping import SET_ASIDE
-from mlops_lab.errors import BusUnreachable, LogDamaged
+from mlops_lab.errors import BusUnreachable, LogDamaged, LogUnwritable, StoreUnreachable
 from mlops_lab.events import ANSWERS, Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines import ship as pipeline
 from mlops_lab.pipelines.answered import answered
-from mlops_lab.pipelines.backlog import Backlog, backlog, shipped_to
+from mlops_lab.pipelines.backlog import Backlog, backlog
 from mlops_lab.pipelines.log_check import find, joined
 from mlops_lab.pipelines.ship import kept_bytes, ship
 from mlops_lab.registry.ledger import INCIDENT
 from mlops_lab.registry.on_sql import SqlLedger
-from mlops_lab.serving.prediction_log import Position, drop_segments, read_frames
-from mlops_lab.serving.segments import segment_numbers, segment_path
+from mlops_lab.serving.prediction_log import Position, PredictionLog, drop_segments, encode, read_frames
+from mlops_lab.serving.segments import log_id, log_name, segment_numbers, segment_path
+from mlops_lab.serving.shipped import remember_shipped, shipped_to
 from mlops_lab.settings import ServiceSettings, Settings
 from pipeline_builders import MODEL, NOW, SmallLab
 from shipping_builders import AT, LATER, TRACE, answers, effects, expected, feedback, incident, mixed, told, write
@@ -125,7 +127,7 @@ def test_what_a_replica_tells_is_in_the_audit_trail_in_its_name(lab: SmallLab) -
 
     (fact,) = incidents(lab, "package_refused")
     position = [position.number for position, _ in read_frames(lab.home / "serving" / "replica-2" / "log")][1]
-    assert (fact.subject, fact.by, fact.at) == (f"replica-2/{position}", "replica-2", NOW)
+    assert (fact.subject, fact.by, fact.at) == (f"{log_name('replica-2', lab.home / 'serving/replica-2/log')}/{position}", "replica-2", NOW)
     assert fact.body == {
         "what": "package_refused",
         "subject": f"{MODEL}/5",
@@ -139,13 +141,14 @@ def test_what_a_replica_tells_is_in_the_audit_trail_in_its_name(lab: SmallLab) -
 
 
 def test_frames_of_another_release_are_set_aside_and_recorded_once_per_kind(lab: SmallLab) -> None:
-    write(lab.home, *({"kind": "weather", "number": n} for n in range(5)), answers(1), {"kind": "tides", "number": 9}, answers(2))
+    strange = [*({"kind": "weather", "number": n} for n in range(5)), answers(1), {"kind": "tides", "number": 9}, answers(2)]
+    name = log_name("replica-1", write(lab.home, *strange))
     ship(lab)
     ship(lab.again())
 
     assert effects(lab).predictions == ["p1", "p2"]
     assert effects(lab).aside == [0, 1, 2, 3, 4, 9]
-    assert {fact.subject for fact in incidents(lab, "frames_set_aside")} == {"replica-1/set-aside/weather", "replica-1/set-aside/tides"}
+    assert {fact.subject for fact in incidents(lab, "frames_set_aside")} == {f"{name}/set-aside/weather", f"{name}/set-aside/tides"}
 
 
 def test_a_later_release_takes_up_what_was_set_aside_and_everything_follows(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +267,138 @@ def test_killed_twenty_times_while_it_ships(tmp_path: Path) -> None:
     assert lab.trail.verify() is None
     assert lab.ledger.unaccounted() == []
     assert {fact.body["what"] for fact in lab.ledger.facts(INCIDENT)} == {"package_refused", "frames_set_aside"}
+
+
+@pytest.mark.parametrize("note", ["lost", "left"])
+@pytest.mark.usefixtures("nothing_kept")
+def test_a_replica_whose_disk_was_lost_begins_another_log_and_nothing_of_it_is_taken_for_shipped(
+    lab: SmallLab, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its segments begin at 1 again, below the position that the tables have of the log that is gone. The bus is down at first."""
+    folder = write_and_ship(lab, *(answers(n) for n in range(20)), incident(1))
+    shutil.rmtree(folder.parent if note == "lost" else folder)
+    write(lab.home, *(answers(n) for n in range(100, 112)), incident(2))
+    assert segment_numbers(folder)[0] == 1
+    with monkeypatch.context() as broken:
+        broken.setattr(SqliteBus, "publish", lambda *_: (_ for _ in ()).throw(BusUnreachable.at("bus.db", "disk I/O error")))
+        with pytest.raises(BusUnreachable):
+            ship(lab)
+
+    for each in (lab, lab.again()):
+        ship(each)
+
+    assert effects(lab).predictions == effects(lab).told == sorted(f"p{n}" for n in (*range(20), *range(100, 112)))
+    assert effects(lab).incidents == [f"{MODEL}/1", f"{MODEL}/2"]
+    assert backlog(lab)[0].unshipped_bytes == 0
+    assert len(segment_numbers(folder)) == 1
+    assert len(incidents(lab, "package_refused")) == len(lab.ledger.facts(INCIDENT)) == 2
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_only_the_log_that_was_shipped_is_dropped(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is lost while the shipping is at work."""
+    folder = write(lab.home, *(answers(n) for n in range(20)))
+
+    def then_lost(folder: Path, log: str, position: Position) -> None:
+        remember_shipped(folder, log, position)
+        shutil.rmtree(folder)
+        write(lab.home, *(answers(n) for n in range(100, 112)))
+
+    with monkeypatch.context() as lost:
+        lost.setattr(pipeline, "remember_shipped", then_lost)
+        ship(lab)
+    assert segment_numbers(folder)[0] == 1
+    ship(lab)
+    assert effects(lab).predictions == sorted(f"p{n}" for n in (*range(20), *range(100, 112)))
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_a_log_of_a_release_without_ids_goes_on(lab: SmallLab) -> None:
+    folder = write(lab.home, *(answers(n) for n in range(20)))
+    (folder / "id").unlink()
+    ship(lab)
+    assert lab.tables.progress("predictions", "ship:replica-1") == shipped_to(folder).number > 0
+    note = json.loads((folder.parent / "shipped.json").read_text(encoding="utf-8"))
+    assert note == {"position": shipped_to(folder).number}
+
+    write(lab.home, *(answers(n) for n in range(100, 112)))
+    ship(lab.again())
+
+    assert log_id(folder) == ""
+    assert effects(lab).predictions == sorted(f"p{n}" for n in (*range(20), *range(100, 112)))
+
+
+@pytest.mark.usefixtures("nothing_kept")
+def test_a_log_that_ends_before_what_the_tables_have_is_told_and_not_dropped(lab: SmallLab) -> None:
+    """A release without ids began on an empty disk: nobody can tell what of it is shipped."""
+    folder = write_and_ship(lab, *(answers(n) for n in range(40)))
+    name = log_id(folder)
+    shutil.rmtree(folder.parent)
+    write(lab.home, *(answers(n) for n in range(100, 112)))
+    (folder / "id").write_text(name, encoding="ascii")
+    numbers = segment_numbers(folder)
+
+    for each in (lab, lab.again()):
+        ship(each)
+
+    assert segment_numbers(folder) == numbers
+    assert len(incidents(lab, "log_behind")) == 1
+
+
+@pytest.mark.parametrize("left", ["half", "nothing", "no file"])
+def test_what_is_written_after_a_power_cut_that_took_what_was_shipped_is_shipped(lab: SmallLab, left: str) -> None:
+    """`durability=process`: the tables have rows that the log has no more. New records must not lie below the tables' position."""
+    path = segment_path(write_and_ship(lab, *(answers(n) for n in range(20)), segment_bytes=4_000), 2)
+    if left == "no file":
+        path.unlink()
+    else:
+        os.truncate(path, path.stat().st_size // 2 if left == "half" else 0)
+    for first in (100, 106):
+        write(lab.home, *(answers(n) for n in range(first, first + 6)), segment_bytes=1_000_000)
+        ship(lab)
+
+    assert effects(lab).predictions == sorted(f"p{n}" for n in (*range(20), *range(100, 112)))
+
+
+def test_what_a_reader_took_of_a_write_that_failed_keeps_its_position(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three requests with one write, of which the system takes two and a half; the watcher looks before the half is cut off."""
+    log = PredictionLog(lab.home / "serving" / "replica-1" / "log")
+    log.append(answers(1))
+    ship(lab)
+    frames_of_three = [encode(answers(n)) for n in (2, 3, 4)]
+    write_all, cut = os.write, os.ftruncate
+
+    def part(fd: int, data: bytes) -> int:
+        return write_all(fd, data[: len(frames_of_three[0]) + len(frames_of_three[1]) + 10])
+
+    def look_then_cut(fd: int, size: int) -> None:
+        ship(lab)
+        cut(fd, size)
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", part)
+        full.setattr(os, "ftruncate", look_then_cut)
+        with pytest.raises(LogUnwritable):
+            log.write(frames_of_three)
+    for n in (5, 6, 7):
+        log.append(answers(n))
+    log.close()
+    ship(lab)
+
+    assert effects(lab).predictions == ["p1", "p2", "p3", "p5", "p6", "p7"]
+    assert list(lab.ledger.facts(INCIDENT)) == []
+
+
+def test_nothing_is_shipped_of_a_segment_whose_name_the_disk_may_lose(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number would be given again, to records below the position of the tables."""
+    write(lab.home, answers(1))
+    with monkeypatch.context() as broken:
+        broken.setattr(pipeline, "sync_directory", lambda folder: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(StoreUnreachable):
+            ship(lab)
+    assert effects(lab).predictions == []
+    ship(lab)
+    assert effects(lab).predictions == ["p1"]
 
 
 # --- Retention ---------------------------------------------------------------------------------------------------------------------
@@ -412,7 +547,7 @@ def test_the_backlog_says_how_much_waits_and_since_when(lab: SmallLab) -> None:
     ship(lab)
     (shipped,) = backlog(lab)
     assert (shipped.unshipped_bytes, shipped.unshipped_since, shipped.aside) == (0, None, 0)
-    assert shipped.size_bytes == size
+    assert shipped.size_bytes == size + len(log_id(folder)) + 1
     assert shipped_to(folder) == Position(1, size)
 
 

@@ -14,5 +14,5 @@ FOUNDED_AT = datetime(2013, 1, 1, tzinfo=UTC)
 def found(lab: Lab) -> None:
     """Make what every process of a home needs before it starts."""
     signing_key(lab.keys)
-    for name, duty in ((TRAINER, Duty.TRAINER), (APPROVER, Duty.APPROVER), (OPERATOR, Duty.OPERATOR), (FEEDBACK, Duty.OPERATOR)):
+    for name, duty in ((TRAINER, Duty.TRAINER), (APPROVER, Duty.APPROVER), (OPERATOR, Duty.OPERATOR), (FEEDBACK, Duty.REPORTER)):
         lab.approvals.enrol(name, duty, at=FOUNDED_AT, by=PLATFORM)

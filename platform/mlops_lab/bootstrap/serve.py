@@ -6,7 +6,7 @@ from mlops_lab.bootstrap.followed import LedgerOfHome
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.clock import WallClock
 from mlops_lab.errors import LabError
-from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.events.in_time import BusInTime
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.scoring.keys import KeyRing
@@ -44,7 +44,7 @@ def serve(settings: Settings) -> None:
         home / "serving" / service.replica,
         use_case,
         online=online,
-        bus=SqliteBus(home / "bus.db"),
+        bus=BusInTime(home / "bus.db"),
         ledger=LedgerOfHome(home, use_case.model),
         packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
         keys=keys,
@@ -66,6 +66,7 @@ def serve(settings: Settings) -> None:
         idle_s=service.idle_timeout_s,
         connections=service.max_connections,
         waiting=service.max_waiting,
+        waiting_bytes=service.max_waiting_bytes,
         drain_s=service.drain_s,
     )
     run(create_app(parts, "Will this flight arrive late?", limits, service.max_items), service.host, service.port)

@@ -1,4 +1,4 @@
-"""What a home's replicas depend on is taken away for a while: the ledger in three ways, and the package store."""
+"""What a home's replicas depend on is taken away for a while: the ledger or the bus in three ways, and the package store."""
 
 import shutil
 import subprocess
@@ -9,18 +9,20 @@ from pathlib import Path
 
 from mlops_lab.chaos.world import Home
 
+_LEDGER = "lab.db"
+
 
 @contextmanager
-def moved_away(home: Home) -> Iterator[None]:
-    """The ledger's files are somewhere else. A process that has them open still reads them; one that starts finds nothing."""
+def moved_away(home: Home, database: str = _LEDGER) -> Iterator[None]:
+    """A database's files are somewhere else. A process that has them open still reads them; one that starts finds nothing."""
     aside = home.path / "away"
     aside.mkdir()
-    for path in home.path.glob("lab.db*"):
+    for path in home.path.glob(f"{database}*"):
         path.rename(aside / path.name)
     try:
         yield
     finally:
-        for path in home.path.glob("lab.db*"):  # what somebody made in its place
+        for path in home.path.glob(f"{database}*"):  # what somebody made in its place
             path.unlink()
         for path in aside.iterdir():
             path.rename(home.path / path.name)
@@ -28,9 +30,9 @@ def moved_away(home: Home) -> Iterator[None]:
 
 
 @contextmanager
-def overwritten(home: Home) -> Iterator[None]:
-    """The ledger's files are there and open, and what is in them is no database."""
-    files = {path: path.read_bytes() for path in home.path.glob("lab.db*")}
+def overwritten(home: Home, database: str = _LEDGER) -> Iterator[None]:
+    """A database's files are there and open, and what is in them is no database."""
+    files = {path: path.read_bytes() for path in home.path.glob(f"{database}*")}
     for path, content in files.items():
         _put(path, b"\xa5" * min(len(content), 65536))  # in place and no shorter: the process has them open and mapped
     try:
@@ -42,9 +44,11 @@ def overwritten(home: Home) -> Iterator[None]:
 
 
 @contextmanager
-def locked(home: Home) -> Iterator[None]:
+def locked(home: Home, database: str = _LEDGER) -> Iterator[None]:
     """Another process holds every lock that a reader needs."""
-    holder = subprocess.Popen([sys.executable, "-c", _HOLD, str(home.path / "lab.db-shm")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(home.path / f"{database}-shm")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     try:
         assert holder.stdout is not None
         holder.stdout.readline()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mlops_lab.chaos.buses import F4
 from mlops_lab.chaos.canaries import F15
 from mlops_lab.chaos.clocks import F12
 from mlops_lab.chaos.disks import F8
@@ -17,7 +18,7 @@ from mlops_lab.chaos.starts import F2
 from mlops_lab.chaos.swaps import F16
 from mlops_lab.errors import UnknownName
 
-_ALL = (F1, F2, F3, F5, F6, F7, F8, F12, F14, F15, F16, F17, BAD_INPUT)
+_ALL = (F1, F2, F3, F4, F5, F6, F7, F8, F12, F14, F15, F16, F17, BAD_INPUT)
 CATALOGUE: dict[str, Fault[Any]] = {fault.id: fault for fault in _ALL}
 
 

@@ -117,7 +117,7 @@ def calls_in(lines: Iterable[str]) -> Iterator[Call]:
 
 
 def orders_of(calls: Iterable[Call], log: str) -> dict[str, Order]:
-    """By request id: when its record was wholly written, when a flush that began after that had ended, when its 200 began.
+    """By request id: when its record was wholly written, when a flush of that segment that began after it had ended, when its 200 began.
 
     Args:
         calls: In the order of their ends.
@@ -125,18 +125,18 @@ def orders_of(calls: Iterable[Call], log: str) -> dict[str, Order]:
     """
     taken = list(calls)
     flushes = [call for call in taken if call.name in ("fsync", "fdatasync") and call.on.startswith(log) and call.result == 0]
-    written: dict[str, int] = {}
+    written: dict[str, Call] = {}
     found: dict[str, Order] = {}
     for call in taken:
         if call.on.startswith(log) and "write" in call.name and call.result > 0:
-            written |= dict.fromkeys(_LOGGED.findall(call.text), call.ended)
+            written |= dict.fromkeys(_LOGGED.findall(call.text), call)
     for call in taken:
         if "TCP" not in call.on or "HTTP/1.1 200 " not in call.text:
             continue
         for identifier in _ANSWERED.findall(call.text):
             record = written.get(identifier)
-            flush = None if record is None else min((f.ended for f in flushes if f.began > record), default=None)
-            found[identifier] = Order(record, flush, call.began)
+            after = [] if record is None else [each.ended for each in flushes if each.on == record.on and each.began > record.ended]
+            found[identifier] = Order(None if record is None else record.ended, min(after, default=None), call.began)
     return found
 
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from mlops_lab.chaos.client import Client
 from mlops_lab.chaos.fault import Fault, Finding, Size, few
@@ -34,6 +35,7 @@ class Attack:
         framed: It is HTTP and whole, so that it has to be answered, and with problem details; else being closed is an answer too.
         allowed: Statuses beside 4xx that are right.
         slow: Sent a byte at a time, with pauses, and never finished.
+        replies: What has to come, in order, by the first digit of its status; the last one is what counts as its answer.
     """
 
     kind: str
@@ -41,11 +43,13 @@ class Attack:
     framed: bool = True
     allowed: tuple[int, ...] = ()
     slow: bool = False
+    replies: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """What became of one: status, 0 when the connection was closed without an answer, -1 when nothing happened at all."""
+    """What became of one: status, 0 when the connection was closed without an answer, -1 when nothing happened at all, -2 when several
+    replies were due and others came, or in another order."""
 
     kind: str
     status: int
@@ -99,6 +103,8 @@ def check(seen: Assaulted) -> Finding:
         refused = 400 <= one.status < 500
         if one.status == -1:
             wrong[one.kind, "was left without an answer and without an end"] += 1
+        elif one.status == -2:
+            wrong[one.kind, "got other replies than were due, or in another order"] += 1
         elif one.status == 0 and one.framed:
             wrong[one.kind, "was closed without an answer"] += 1
         elif one.status and not refused and one.status not in one.allowed:
@@ -154,7 +160,14 @@ def _send(port: int, attack: Attack) -> Met:
                         connection.shutdown(socket.SHUT_WR)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it has heard enough: its answer may be there all the same
-            status, explained = _answer(connection)
+            reader = connection.makefile("rb")
+            for due in attack.replies[:-1]:
+                status, _ = _answer(reader)
+                if status // 100 != int(due):
+                    return Met(attack.kind, -2, False, attack.framed, attack.allowed)
+            status, explained = _answer(reader)
+            if attack.replies and status // 100 != int(attack.replies[-1]):
+                status = -2
         except TimeoutError:
             status = -1
         except (ConnectionResetError, BrokenPipeError):
@@ -178,22 +191,16 @@ def _dribble(connection: socket.socket, content: bytes) -> None:
     connection.settimeout(_PATIENCE_S)
 
 
-def _answer(connection: socket.socket) -> tuple[int, bool]:
-    """The last status that comes, and whether its body is problem details; (0, False) when the connection ends without one."""
-    received = b""
-    while b"\r\n\r\n" not in received:
-        part = connection.recv(65536)
-        if not part:
-            return 0, False
-        received += part
-    head, _, body = received.partition(b"\r\n\r\n")
-    length = next((int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
-    while len(body) < length:
-        part = connection.recv(65536)
-        if not part:
-            break
-        body += part
-    return int(head.split(b" ")[1]), b'"detail"' in body
+def _answer(reader: BinaryIO) -> tuple[int, bool]:
+    """The next status that comes, and whether its body is problem details; (0, False) when the connection ends without one."""
+    line = reader.readline()
+    if not line:
+        return 0, False
+    length = 0
+    while (header := reader.readline().strip().lower()) != b"":
+        if header.startswith(b"content-length:"):
+            length = int(header.split(b":")[1])
+    return int(line.split(b" ")[1]), b'"detail"' in reader.read(length)
 
 
 Make = Callable[[random.Random, bytes], Attack]
@@ -215,8 +222,22 @@ def _with(name: str, value: object) -> Make:
     return make
 
 
-def _raw(kind: str, content: Callable[[random.Random, bytes], bytes], *, framed: bool = True, allowed: tuple[int, ...] = ()) -> Make:
-    return lambda chance, body: Attack(kind, content(chance, body), framed, allowed)
+def _raw(
+    kind: str,
+    content: Callable[[random.Random, bytes], bytes],
+    *,
+    framed: bool = True,
+    allowed: tuple[int, ...] = (),
+    replies: str = "",
+) -> Make:
+    return lambda chance, body: Attack(kind, content(chance, body), framed, allowed, replies=replies)
+
+
+def _in_chunks(body: bytes, size: int, trailers: bytes = b"") -> bytes:
+    """A body in pieces of a size, with what may follow it."""
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    content = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n" + trailers + b"\r\n"
+    return _post(content, headers={"Transfer-Encoding": "chunked", "Content-Length": ""})
 
 
 def _short(value: object) -> str:
@@ -237,6 +258,7 @@ _WHOLE: Sequence[Make] = [
     _raw("NaN", lambda c, b: _post(b.replace(b'"distance_miles":', b'"distance_miles":NaN,"x":'))),
     _raw("Infinity", lambda c, b: _post(b.replace(b'"distance_miles":', b'"distance_miles":-Infinity,"x":'))),
     _raw("an unknown field", lambda c, b: _post(b[:-1] + b',"strange":1}')),
+    _raw("a field twice", lambda c, b: _post(b[:-1] + b',"flight_id":"again"}')),
     _raw("a list", lambda c, b: _post(b"[" + b + b"]")),
     _raw("a number", lambda c, b: _post(b"1e999")),
     _raw("null", lambda c, b: _post(b"null")),
@@ -280,9 +302,13 @@ _BROKEN: Sequence[Make] = [
     _raw("a header without a colon", lambda c, b: _post(b).replace(b"Host: 127.0.0.1", b"Host 127.0.0.1"), framed=False),
     _raw("a line of 100,000 characters", lambda c, b: _post(b, path="/" + "x" * 100_000), framed=False),
     _raw("a request and the end of half the connection", lambda c, b: _post(b), framed=False, allowed=(200,)),
-    _raw("garbage behind a request", lambda c, b: _post(b) + c.randbytes(200), framed=False, allowed=(200,)),
-    _raw("twenty requests at once", lambda c, b: _post(b[:-1]) * 20, framed=True),
-    _raw("two hundred requests at once", lambda c, b: _post(b) * 200, framed=False, allowed=(200,)),
+    _raw("garbage behind a request", lambda c, b: _post(b) + b"\0" + c.randbytes(200), replies="24"),
+    _raw("twenty requests at once", lambda c, b: _post(b[:-1]) * 20, replies="4" * 20),
+    _raw("two hundred requests at once", lambda c, b: _post(b) * 200, allowed=(200,), replies="2" * 200),
+    _raw("good and bad requests at once", lambda c, b: (_post(b) + _post(b[:-1])) * 5, replies="24" * 5),
+    _raw("chunks of one byte", lambda c, b: _in_chunks(b, 1), allowed=(200,)),
+    _raw("two hundred trailers", lambda c, b: _in_chunks(b, 100, b"X-T: y\r\n" * 200), allowed=(200,)),
+    _raw("an offer of HTTP/2", lambda c, b: _post(b, headers={"Connection": "Upgrade", "Upgrade": "h2c"}), allowed=(200,)),
 ]
 
 

@@ -1,7 +1,7 @@
 """The client whose history is the evidence: `python -m mlops_lab.chaos.load PLAN.json`. Standard library only.
 
 Closed loops on keep-alive connections, bounded in time and number, on this machine only. Every request that was sent becomes one line
-of the history, whatever became of it; a connection that did not come about was no request. It never sends a request twice, unless it carries
+of the history, whatever became of it; a connection that was refused was no request. It never sends a request twice, unless it carries
 an idempotency key and got no answer: then the same key and body go out again, as a line of their own.
 """
 
@@ -115,7 +115,8 @@ class _Loop:
             try:
                 self._reader, self._writer = await asyncio.open_connection(_HOST, self._plan.ports[self._target])
                 self._used = 0
-            except (ConnectionRefusedError, ConnectionResetError):  # reset: the listener closed before it took the connection over
+            except (ConnectionRefusedError, ConnectionResetError):
+                # A process that dies may take up a connection and let it go at once. Nothing was sent either way.
                 self._target = (self._target + 1) % len(self._plan.ports)
                 await asyncio.sleep(_REFUSED_PAUSE_S)
         return True

@@ -21,7 +21,7 @@ from mlops_lab.chaos.world import Home, World
 
 CALLS_PER_S = 0.1
 BACK_S = 16.0
-"""A replica that asks every 10 s, or a third later so that not all ask at once, hears of a ledger that is back within this."""
+"""A replica that asks every 10 to 13 s hears of a ledger that is back within this."""
 
 _QUIET_S = 0.42
 """System calls on the ledger's file that are closer together belong to one look at it: SQLite asks for a lock again after 0.33 s at most,

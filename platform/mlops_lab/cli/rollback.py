@@ -40,7 +40,8 @@ def command(output: Output, why: str, to: int | None, local: bool, name: str | N
     A barred version never comes back by itself; only `lab promote --override` can. The watch rolls back by itself when a champion on
     probation turns out worse than the one it replaced.
 
-    Where the ledger cannot be reached, a signed local pin is written into each replica's folder. It wins over the ledger, also after a
+    Where the ledger cannot be reached, a signed local pin is written into each replica's folder, if the token is that of an operator by
+    `keys/operators.json`. It wins over the ledger, also after a
     restart, until the ledger has taken it in as an override: the watcher does that by itself, and so does `lab up`.
     """
     lab = open_lab(without_ledger=True)
@@ -96,9 +97,8 @@ def _by_a_pin(output: Output, lab: "Lab", why: str, to: int | None, name: str | 
 
 
 def _named(lab: "Lab", name: str | None) -> str:
-    """Who is at the keyboard, by a token of the home's keys: the ledger, which knows their digests, may be gone."""
-    from mlops_lab.bootstrap.identities import APPROVER, TRAINER
-    from mlops_lab.governance.approval import read_token
+    """Who is at the keyboard, by a token of the home's keys and the list of operators beside them: the ledger may be gone."""
+    from mlops_lab.governance.approval import OPERATORS, is_listed_operator, read_token
 
     given = lab.settings.token.strip()
     owners = {path.stem: read_token(path) for path in sorted(lab.keys.glob("*.token"))}
@@ -106,6 +106,9 @@ def _named(lab: "Lab", name: str | None) -> str:
     if who is None or who not in owners or (name is not None and who != name):
         whose = "LAB_TOKEN is no token" if given else f"There is no token of '{who}'"
         raise UsageError(f"{whose} in {lab.keys} that fits.", f"use --as with one of: {', '.join(owners)}; or set LAB_TOKEN.")
-    if who in (APPROVER, TRAINER):
-        raise ApprovalRefused(f"'{who}' is {who}, not operator, and may not roll back.", "have an operator do it.")
+    if not is_listed_operator(lab.keys, who):
+        raise ApprovalRefused(
+            f"'{who}' is not operator by {lab.keys / OPERATORS}, and may not roll back.",
+            "have an operator do it; each enrolment brings that list up to date, and so does `lab up`.",
+        )
     return who

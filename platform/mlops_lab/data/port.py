@@ -39,7 +39,7 @@ class Tables(Protocol):
         Args:
             table: A declared table.
             frame: Exactly its columns. No rows is allowed: then only the progress is written.
-            app_id: Who appends, such as `batch:<digest>` or `ship:<replica>`.
+            app_id: Who appends, such as `batch:<digest>` or `ship:<name of a log>`.
             app_version: Its progress, growing, 0 to 2**63 - 1. Not behind what was written before: then nothing is written.
             after: Append only if this is the progress so far (0: never wrote); None: whatever it is.
 

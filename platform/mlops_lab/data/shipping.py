@@ -94,16 +94,16 @@ class Shipper:
         """Whether what an earlier release set aside was looked at; for whoever calls `take_up`."""
         tables.declare(_ASIDE, *self._reader.schemas)
 
-    def position(self, replica: str) -> int:
-        """Everything before this position of a replica's log is in the tables; 0 for its beginning."""
-        return self._tables.progress(PREDICTIONS, f"ship:{replica}") or 0
+    def position(self, log: str) -> int:
+        """Everything before this position of a log is in the tables; 0 for its beginning."""
+        return self._tables.progress(PREDICTIONS, f"ship:{log}") or 0
 
-    def ship(self, replica: str, frames: Iterable[Placed], then: Callable[[Chunk], None] | None = None) -> Shipped:
+    def ship(self, log: str, frames: Iterable[Placed], then: Callable[[Chunk], None] | None = None) -> Shipped:
         """Append everything the frames say.
 
         Args:
-            replica: Whose log it is.
-            frames: In order, from `position(replica)` on or from before it.
+            log: Its name: of the replica, and of the log, since a replica whose disk is lost begins another.
+            frames: In order, from `position(log)` on or from before it.
             then: What follows for each chunk once it is in the tables. It may see a chunk again after a crash, cut elsewhere.
 
         Raises:
@@ -111,16 +111,16 @@ class Shipper:
             SchemaRefused: A table is not what this release declares.
             StoreUnreachable: Call again later.
         """
-        at = self.position(replica)
+        at = self.position(log)
         moved = dict.fromkeys((SHADOW_SCORES, OUTCOMES, PREDICTIONS), 0)
         aside = 0
         for placed in _chunks(frames):
             chunk = self._sifted(placed)
             if chunk.last > at:
-                aside += self._set_aside(replica, chunk)
+                aside += self._set_aside(log, chunk)
                 for table in (SHADOW_SCORES, OUTCOMES):
-                    moved[table] += self._append(replica, table, chunk)
-                moved[PREDICTIONS] += self._append(replica, PREDICTIONS, chunk, at)
+                    moved[table] += self._append(log, table, chunk)
+                moved[PREDICTIONS] += self._append(log, PREDICTIONS, chunk, at)
                 at = chunk.last
             if then is not None:
                 then(chunk)
@@ -130,15 +130,15 @@ class Shipper:
         """Append what was set aside by a release that did not understand it, if this one does. Again changes nothing.
 
         Returns:
-            The frames that were understood, by replica; those of earlier calls too.
+            The frames that were understood, by log; those of earlier calls too.
         """
         if not self._tables.version(SET_ASIDE):
             return {}
         found: dict[str, list[Placed]] = {}
         rows = self._tables.read(SET_ASIDE).sort_values(["replica", "position"])
-        for replica, position, text in rows[["replica", "position", "frame"]].itertuples(index=False, name=None):
-            found.setdefault(replica, []).append((int(position), json.loads(text)))
-        found = {replica: list(self._sifted(placed).frames) for replica, placed in found.items()}
+        for log, position, text in rows[["replica", "position", "frame"]].itertuples(index=False, name=None):
+            found.setdefault(log, []).append((int(position), json.loads(text)))
+        found = {log: list(self._sifted(placed).frames) for log, placed in found.items()}
         understood = [frame for placed in found.values() for _, frame in placed]
         for table, key in ((SHADOW_SCORES, "prediction_id"), (OUTCOMES, "event_id"), (PREDICTIONS, "prediction_id")):
             wanted = self._reader.rows_of(table, understood)
@@ -149,14 +149,14 @@ class Shipper:
             if not missing.empty:
                 done = self._tables.progress(table, "taken-up") or 0
                 self._tables.append(table, missing, "taken-up", done + 1, after=done)
-        return {replica: placed for replica, placed in found.items() if placed}
+        return {log: placed for log, placed in found.items() if placed}
 
-    def _append(self, replica: str, table: str, chunk: Chunk, progress: int | None = None) -> int:
+    def _append(self, log: str, table: str, chunk: Chunk, progress: int | None = None) -> int:
         """Append a chunk's rows to a table. Without a progress that is known already, only if there are any."""
         frames = [(position, frame) for position, frame in chunk.frames if frame["kind"] == KIND_OF[table]]
         if not frames and progress is None:
             return 0
-        name = f"ship:{replica}"
+        name = f"ship:{log}"
         done = progress if progress is not None else self._tables.progress(table, name) or 0
         if table in chunk.rows and chunk.frames[0][0] > done:
             rows = chunk.rows[table]
@@ -166,14 +166,14 @@ class Shipper:
             self._tables.append(table, rows, name, chunk.last, after=done)
         return len(rows)
 
-    def _set_aside(self, replica: str, chunk: Chunk) -> int:
+    def _set_aside(self, log: str, chunk: Chunk) -> int:
         if not chunk.aside:
             return 0
-        name = f"ship:{replica}"
+        name = f"ship:{log}"
         done = self._tables.progress(SET_ASIDE, name) or 0
         new = [one for one in chunk.aside if one.position > done]
         if new:
-            rows = pd.DataFrame([(replica, one.position, one.kind, one.why, one.frame) for one in new], columns=list(_ASIDE.names))
+            rows = pd.DataFrame([(log, one.position, one.kind, one.why, one.frame) for one in new], columns=list(_ASIDE.names))
             self._tables.append(SET_ASIDE, rows, name, chunk.last, after=done)
         return len(new)
 

@@ -2,7 +2,7 @@
 
 from mlops_lab.events.message import Message
 from mlops_lab.events.outbox import Outbox, Pending, relay
-from mlops_lab.events.port import Delivery, EventBus
+from mlops_lab.events.port import Delivery, EventBus, Topics
 from mlops_lab.events.topics import ANSWERS, CONTROL, OBSERVATIONS, REFERENCES
 
-__all__ = ["ANSWERS", "CONTROL", "OBSERVATIONS", "REFERENCES", "Delivery", "EventBus", "Message", "Outbox", "Pending", "relay"]
+__all__ = ["ANSWERS", "CONTROL", "OBSERVATIONS", "REFERENCES", "Delivery", "EventBus", "Message", "Outbox", "Pending", "Topics", "relay"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_lab.clock import iso
-from mlops_lab.errors import BusUnreachable
+from mlops_lab.errors import BusUnreachable, MessageUnreadable
 from mlops_lab.events.message import SOURCE, Message
 from mlops_lab.events.port import Delivery
 
@@ -34,9 +34,15 @@ class SqliteBus:
     A message that was published survives the death of its publisher; power loss may cost the last moments.
     """
 
-    def __init__(self, path: Path, timeout_s: float = 10.0) -> None:
+    def __init__(self, path: Path, timeout_s: float = 10.0, *, only_read: bool = False) -> None:
+        """Args:
+        path: The file; made when it is missing, unless it is only read.
+        timeout_s: How long to wait for a lock. Not the longest that a call can take, see `in_time.py`.
+        only_read: Never make, change or tidy up a file.
+        """
         self._path = path
         self._timeout_s = timeout_s
+        self._only_read = only_read
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -67,7 +73,15 @@ class SqliteBus:
             " WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?",
             (topic, after, limit),
         )
-        return [Delivery(row[0], _message(row[1:])) for row in found]
+        deliveries: list[Delivery] = []
+        for row in found:
+            try:
+                deliveries.append(Delivery(row[0], _message(row[1:])))
+            except (ValueError, TypeError) as error:
+                if deliveries:
+                    break  # told when somebody has come that far
+                raise MessageUnreadable.at(str(self._path), topic, row[0], str(error)) from error
+        return deliveries
 
     def head(self, topic: str) -> int:
         return int(self._query("SELECT COALESCE(MAX(offset), 0) FROM message WHERE topic = ?", (topic,))[0][0])
@@ -99,21 +113,33 @@ class SqliteBus:
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                db = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
-                db.execute("PRAGMA journal_mode=WAL")
-                db.execute("PRAGMA synchronous=NORMAL")
-                db.execute("PRAGMA wal_autocheckpoint=8000")  # pages; a checkpoint waits for the disk, so not every second one
-                db.executescript(_SCHEMA)
-                _add_traceparent(db)
+                if not self._only_read:
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                where = f"{self._path.absolute().as_uri()}?mode={'ro' if self._only_read else 'rwc'}"
+                db = sqlite3.connect(where, uri=True, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
             except (sqlite3.Error, OSError) as error:
                 raise BusUnreachable.at(str(self._path), str(error)) from error
+            try:
+                if not self._only_read:
+                    _prepare(db)
+            except sqlite3.Error as error:
+                db.close()
+                raise BusUnreachable.at(str(self._path), str(error)) from error
+            db.text_factory = bytes  # decoded by message, so that one that is no UTF-8 is the only one that cannot be read
             self._connection = db
         return self._connection
 
     @staticmethod
     def _head(db: sqlite3.Connection, topic: str) -> int:
         return int(db.execute("SELECT COALESCE(MAX(offset), 0) FROM message WHERE topic = ?", (topic,)).fetchone()[0])
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
+    db.execute("PRAGMA wal_autocheckpoint=8000")  # pages; a checkpoint waits for the disk, so not every second one
+    db.executescript(_SCHEMA)
+    _add_traceparent(db)
 
 
 def _add_traceparent(db: sqlite3.Connection) -> None:
@@ -127,10 +153,12 @@ def _add_traceparent(db: sqlite3.Connection) -> None:
             raise
 
 
-def _message(row: tuple[object, ...]) -> Message:
-    identifier, source, kind, at, subject, data, traceparent = (str(value) for value in row)
+def _message(row: tuple[bytes, ...]) -> Message:
+    """Raises ValueError or TypeError for what was not written by `publish`."""
+    identifier, source, kind, at, subject, data, traceparent = (value.decode() for value in row)
     # Written by `iso` above, so the last character is Z; parsing without it is three times faster on a busy topic.
     moment = datetime.fromisoformat(at[:-1]).replace(tzinfo=UTC)
-    return Message(
-        type=kind, at=moment, subject=subject, data=json.loads(data), id=identifier, source=source or SOURCE, traceparent=traceparent
-    )
+    content = json.loads(data)
+    if not isinstance(content, dict):
+        raise TypeError("its data is no JSON object")
+    return Message(type=kind, at=moment, subject=subject, data=content, id=identifier, source=source or SOURCE, traceparent=traceparent)

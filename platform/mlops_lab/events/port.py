@@ -15,19 +15,28 @@ class Delivery:
     message: Message
 
 
-class EventBus(Protocol):
-    """Where facts and orders travel. Kept by `on_sqlite.py`; a broker takes its place behind the same methods."""
-
-    def publish(self, topic: str, messages: Iterable[Message]) -> int:
-        """Append to a topic, in order, all or none. Ids already in the topic are skipped. Returns how many were new."""
-        ...
+class Topics(Protocol):
+    """What can be read of a bus."""
 
     def read(self, topic: str, after: int, limit: int = 1000) -> Sequence[Delivery]:
-        """Up to `limit` messages behind offset `after`, in order; empty when there are none yet."""
+        """Up to `limit` messages behind offset `after`, in order; empty when there are none yet.
+
+        Raises:
+            BusUnreachable: It does not answer.
+            MessageUnreadable: The very next message is none. Fewer than there are may come before it.
+        """
         ...
 
     def head(self, topic: str) -> int:
         """The offset of the newest message; 0 when the topic is empty."""
+        ...
+
+
+class EventBus(Topics, Protocol):
+    """Where facts and orders travel. Kept by `on_sqlite.py`; a broker takes its place behind the same methods."""
+
+    def publish(self, topic: str, messages: Iterable[Message]) -> int:
+        """Append to a topic, in order, all or none. Ids already in the topic are skipped. Returns how many were new."""
         ...
 
     def committed(self, group: str, topic: str) -> int:

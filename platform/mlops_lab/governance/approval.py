@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
@@ -15,6 +16,7 @@ from mlops_lab.errors import ApprovalRefused, EvidenceMissing, UsageError
 from mlops_lab.registry.ledger import Fact, identity_key
 from mlops_lab.registry.port import Ledger
 
+OPERATORS = "operators.json"
 IDENTITY, REFUSED_APPROVAL = "identity", "refused_approval"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _TOKEN_BYTES = 32
@@ -26,6 +28,7 @@ class Duty(StrEnum):
     TRAINER = "trainer"
     APPROVER = "approver"
     OPERATOR = "operator"
+    REPORTER = "reporter"
     POLICY = "policy"
 
 
@@ -41,7 +44,8 @@ class Approvals:
     """Approvals of the versions in a ledger.
 
     A token is 32 random bytes as text in `keys/<name>.token`, readable by its owner only; the ledger holds nothing but
-    its SHA-256, as a fact of kind `identity`. Every approval that is refused is a fact too, of kind `refused_approval`.
+    its SHA-256, as a fact of kind `identity`. Beside the tokens `operators.json` repeats the digests of the operators, for the day on which
+    the ledger cannot be asked. Every approval that is refused is a fact too, of kind `refused_approval`.
 
     Args:
         ledger: Whose versions are approved.
@@ -65,21 +69,23 @@ class Approvals:
             The file that holds the token.
 
         Raises:
-            UsageError: The name is not allowed, or is enrolled with another role, or the policy asks for a token.
+            UsageError: The name is not allowed, or is enrolled with another role, or the policy asks for a token. An operator may become a
+                reporter, who may do less.
         """
         if not _NAME.fullmatch(name):
             raise UsageError(f"'{name}' is no name for an identity.", "use lower-case letters, digits, dot, dash and underscore.")
         if role == Duty.POLICY:
             raise UsageError("A policy has no credential.", "its approvals are recorded by `approve_by_policy`, with its digest.")
         known = self._known().get(name)
-        if known and known[0].role != role:
+        if known and known[0].role != role and (known[0].role, role) != (Duty.OPERATOR, Duty.REPORTER):
             raise UsageError(f"'{name}' is enrolled as {known[0].role}.", "revoke it first, or choose another name.")
         path = self._keys / f"{name}.token"
         _make_token(path)
         digest = _digest(read_token(path))
-        if known is None or known[1] != digest:
+        if known is None or known != (Identity(name, role), digest):
             body = {"role": str(role), "token_sha256": digest}
             self._ledger.record(IDENTITY, name, body, at=at, by=by, why=f"enrolled as {role}")
+        self._list_operators()
         return path
 
     def revoke(self, name: str, *, at: datetime, by: str, why: str) -> None:
@@ -88,6 +94,7 @@ class Approvals:
         if known:
             self._ledger.record(IDENTITY, name, {"role": str(known[0].role), "token_sha256": ""}, at=at, by=by, why=why)
         (self._keys / f"{name}.token").unlink(missing_ok=True)
+        self._list_operators()
 
     def authenticate(self, token: str) -> Identity:
         """Whose token it is. Takes as long for a near miss as for a far one.
@@ -168,6 +175,16 @@ class Approvals:
         attempt = len(self._ledger.facts(REFUSED_APPROVAL, str(version))) + 1
         self._ledger.record(REFUSED_APPROVAL, str(version), {"attempt": attempt, "version": version}, at=at, by=by, why=why)
 
+    def _list_operators(self) -> None:
+        found = {name: digest for name, (identity, digest) in sorted(self._known().items()) if identity.role == Duty.OPERATOR}
+        path, content = self._keys / OPERATORS, json.dumps(found, indent=1) + "\n"
+        if path.is_file() and path.read_text(encoding="ascii") == content:
+            return
+        self._keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        fresh.write_text(content, encoding="ascii")
+        fresh.replace(path)
+
     def _known(self) -> dict[str, tuple[Identity, str]]:
         """Identities with the digest of their token, by name; revoked ones are left out."""
         newest = {fact.subject: fact.body for fact in self._ledger.facts(IDENTITY)}
@@ -187,6 +204,15 @@ def read_token(path: Path) -> str:
         return path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise UsageError(f"There is no token in {path}.", "enrol the identity first, or name the file of another one.") from error
+
+
+def is_listed_operator(keys: Path, name: str) -> bool:
+    """Whether the token of a name is that of an operator, by the list beside it alone. The ledger knows better, where it can be asked."""
+    try:
+        listed = json.loads((keys / OPERATORS).read_text(encoding="ascii"))
+        return hmac.compare_digest(str(listed.get(name, "")), _digest(read_token(keys / f"{name}.token")))
+    except (OSError, ValueError, AttributeError, UsageError):
+        return False
 
 
 def _make_token(path: Path) -> None:

@@ -24,7 +24,7 @@ from mlops_lab.monitoring.trial import Evidence, Trial
 from mlops_lab.registry.ledger import ROLLBACK, Fact, barred
 from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.serving.prediction_log import Damage, Position, read_frames
-from mlops_lab.serving.segments import segment_numbers, segment_path
+from mlops_lab.serving.segments import log_name, segment_numbers, segment_path
 
 TRIAL = "trial"
 """Kind of the fact that tells how a canary's trial went; its subject is the id of the assignment that gave the share."""
@@ -76,14 +76,17 @@ class CanaryGuard:
         return None if line is None or line.version is None else (line, self._look(line))
 
     def has_passed(self, line: Assignment) -> bool:
-        """Whether the trial that a line began has passed. It stays watched for harm; its deadline is met."""
+        """Whether the trial that a line began has passed beside the present champion. It stays watched for harm; its deadline is met."""
+        champion = self._lab.ledger.current(Role.CHAMPION)
+        beside = champion.version if champion else None
         facts = self._lab.ledger.facts(TRIAL, str(line.id))
-        return bool(facts) and facts[-1].body["outcome"] == Outcome.PASSED
+        return any((fact.body["outcome"], fact.body.get("champion")) == (Outcome.PASSED, beside) for fact in facts)
 
     def _look(self, line: Assignment) -> Verdict:
-        champion = self._lab.ledger.champion().version
-        if self._watched is None or (self._watched.line.id, self._watched.champion) != (line.id, champion):
-            self._watched = Watched(line, champion, self._lab.clock.now())
+        champion = self._lab.ledger.champion()
+        if self._watched is None or (self._watched.line.id, self._watched.champion) != (line.id, champion.version):
+            since = max(line.recorded_at, champion.recorded_at)
+            self._watched = Watched(line, champion.version, self._lab.clock.now(), since)
         watched = self._watched
         watched.read(self._lab.logs_of_replicas)
         return judge_canary(watched.evidence, watched.elapsed_s, self._limits)
@@ -162,30 +165,31 @@ def last_trial(lab: Lab) -> Fact | None:
 class Watched:
     """One trial: what was read of it, and how far.
 
-    Only what was scored beside the present champion counts; if the champion changes, reading begins anew.
+    Only what was scored beside the present champion counts; if the champion changes, the trial begins anew, its deadline too.
     """
 
-    def __init__(self, line: Assignment, champion: int | None, now: datetime) -> None:
+    def __init__(self, line: Assignment, champion: int | None, now: datetime, since: datetime | None = None) -> None:
         self.line = line
         self.champion = champion
         self.evidence = Evidence()
         self._positions: dict[str, Position] = {}
-        self._elapsed_before_s = max((now - line.recorded_at).total_seconds(), 0.0)
+        self._elapsed_before_s = max((now - (since or line.recorded_at)).total_seconds(), 0.0)
         self._seen_at = time.monotonic()
 
     @property
     def elapsed_s(self) -> float:
-        """Since the share was given. From the first look on it is measured by a clock that nobody sets."""
+        """Since the share was given, or the champion came. From the first look on it is measured by a clock that nobody sets."""
         return self._elapsed_before_s + time.monotonic() - self._seen_at
 
     def read(self, logs: list[tuple[str, Path]]) -> None:
         """Take in what the replicas have logged since the last time. All replicas count together, in the order of their answers."""
         found: list[tuple[str, Trial]] = []
         for replica, directory in logs:
-            after = self._positions.get(replica) or self._start(directory)
             try:
+                name = log_name(replica, directory)
+                after = self._positions.get(name) or self._start(directory)
                 for position, frame in read_frames(directory, after, on_damage=_tell_damage):
-                    self._positions[replica] = position
+                    self._positions[name] = position
                     trial = self._trial_in(frame)
                     if trial is not None:
                         found.append((str(frame["answered_at"]), trial))

@@ -27,12 +27,13 @@ log = logging.getLogger(__name__)
 
 
 class Incidents:
-    """The incidents of one replica. Its subjects begin with its name, then a position in its log."""
+    """The incidents of one log of a replica. Their subjects begin with the log's name, then a position in it."""
 
-    def __init__(self, lab: Lab, replica: str, folder: Path) -> None:
+    def __init__(self, lab: Lab, replica: str, folder: Path, name: str) -> None:
         self._lab = lab
         self._replica = replica
         self._folder = folder
+        self._name = name
 
     def told(self, position: int, incident: "Incident") -> None:
         """What the replica itself has to tell, in its own name."""
@@ -69,6 +70,15 @@ class Incidents:
             why = f"{len(gone)} segments of the log are gone that were not shipped, the first is {gone[0]}"
             self._found("segments_missing", f"{gone[0]}-{gone[-1]}/missing", why, {"first": gone[0], "last": gone[-1], "count": len(gone)})
 
+    def behind_tables(self, tabled: Position) -> bool:
+        """Whether the log ends before what the tables have of it. What is in it may be another log's, so it must not be dropped."""
+        last = max(segment_numbers(self._folder), default=tabled.segment)
+        if last < tabled.segment:
+            log.error("shipping.log_behind", extra={"replica": self._replica, "last": last, "tables": tabled.segment})
+            why = f"the log ends with segment {last}, the tables have it up to segment {tabled.segment}: what is in it is not shipped"
+            self._found("log_behind", f"{tabled.number}/behind", why, {"last": last})
+        return last < tabled.segment
+
     def cut_tails(self) -> None:
         """Unfinished records that a replica cut off at its start."""
         for path in sorted(self._folder.glob("*.log.torn-*")):
@@ -103,7 +113,7 @@ class Incidents:
         self._known.add(subject)
 
     def _subject(self, position: str) -> str:
-        return f"{self._replica}/{position}"
+        return f"{self._name}/{position}"
 
     @cached_property
     def _known(self) -> set[str]:

@@ -2,6 +2,7 @@
 
 The order is table, bus, ledger, then the note how far it came. A death in between repeats what the note does not cover, and each of the
 three knows what it has: tables by the position in the log, the bus by the id of a message, the ledger by the subject of an incident.
+Positions are noted under the name of the log (see `log_name`), never of the replica alone: its disk may have been lost.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.errors import StoreUnreachable
 from mlops_lab.events import ANSWERS
 from mlops_lab.pipelines.answered import answered
-from mlops_lab.pipelines.backlog import remember_shipped, shipped_to
 from mlops_lab.pipelines.incidents import Incidents
 from mlops_lab.serving.prediction_log import Position, drop_segments, read_frames
+from mlops_lab.serving.segments import log_id, log_name, sync_directory
+from mlops_lab.serving.shipped import remember_shipped, shipped_to
 
 if TYPE_CHECKING:  # pandas comes with it: not for who only asks for a backlog
     from mlops_lab.data.shipping import Chunk, Placed
@@ -39,27 +42,31 @@ def take_up(lab: Lab) -> None:
     if lab.shipper.taken_up:
         return
     folders = dict(lab.logs_of_replicas)
-    for replica, placed in lab.shipper.take_up().items():
+    for name, placed in lab.shipper.take_up().items():
         _tell(lab, placed)
-        _report(placed, Incidents(lab, replica, folders.get(replica, lab.home)))
+        replica = name.partition(":")[0]
+        _report(placed, Incidents(lab, replica, folders.get(replica, lab.home), name))
     lab.shipper.taken_up = True
 
 
 def _ship(lab: Lab, replica: str, folder: Path) -> int:
-    incidents = Incidents(lab, replica, folder)
-    tabled = lab.shipper.position(replica)
+    log, name = log_id(folder), log_name(replica, folder)
+    incidents = Incidents(lab, replica, folder, name)
+    tabled = lab.shipper.position(name)
     incidents.missing(Position.of(tabled))
     incidents.cut_tails()
+    behind = incidents.behind_tables(Position.of(tabled))
 
     def follow(chunk: "Chunk") -> None:
         _tell(lab, chunk.frames)
         _report(chunk.frames, incidents)
         incidents.set_aside(chunk.aside)
-        remember_shipped(folder, Position.of(chunk.last))
+        remember_shipped(folder, log, Position.of(chunk.last))
 
-    shipped = lab.shipper.ship(replica, _frames(folder, min(tabled, shipped_to(folder).number), incidents), then=follow)
-    done = min(shipped.position, shipped_to(folder).number)
-    drop_segments(folder, Position.of(done), kept_bytes(lab))
+    shipped = lab.shipper.ship(name, _frames(folder, min(tabled, shipped_to(folder).number), incidents), then=follow)
+    done = min(shipped.position, shipped_to(folder).number)  # the note of another log, begun meanwhile, is none
+    if not behind:
+        drop_segments(folder, Position.of(done), kept_bytes(lab))
     return shipped.predictions + shipped.outcomes + shipped.shadows
 
 
@@ -70,8 +77,19 @@ def kept_bytes(lab: Lab) -> int:
 
 
 def _frames(folder: Path, after: int, incidents: Incidents) -> "Iterator[Placed]":
+    durable = False
     for position, frame in read_frames(folder, Position.of(after), on_damage=incidents.damaged):
+        if not durable:  # a power cut must not take away a segment whose number the tables know: it would be given again
+            _keep_names(folder)
+            durable = True
         yield position.number, frame
+
+
+def _keep_names(folder: Path) -> None:
+    try:
+        sync_directory(folder)
+    except OSError as error:
+        raise StoreUnreachable.at(str(folder), str(error)) from error
 
 
 def _tell(lab: Lab, placed: "Sequence[Placed]") -> None:

@@ -48,16 +48,19 @@ class Worker:
             except LabError as error:
                 log.error("worker.waits", extra={"why": error.what, "next": error.next_step})
                 self._stop.wait(RETRY_S)
+            except Exception:  # a fault of ours, or of something strange in the home: the guard must not end with it
+                log.exception("worker.stumbled")
+                self._stop.wait(RETRY_S)
         if self._duty.idle is not None:
             self._duty.idle(self._lab)
 
     def step(self) -> int:
         """Take up to a hundred messages; returns how many there were."""
         lab, duty = self._lab, self._duty
+        self._look()
         if not self._prepared and duty.ahead is not None:
             duty.ahead(lab)
             self._prepared = True
-        self._look()
         relay(lab.outbox, lab.bus)
         deliveries = lab.bus.read(CONTROL, lab.bus.committed(duty.name, CONTROL), limit=100)
         for delivery in deliveries:
@@ -72,8 +75,10 @@ class Worker:
             if duration_ms >= 100:
                 log.info("worker.handled", extra={"type": delivery.message.type, "id": delivery.message.id, "duration_ms": duration_ms})
         if not deliveries and duty.idle is not None and time.monotonic() - self._idle_at > IDLE_EVERY_S:
-            duty.idle(lab)
-            self._idle_at = time.monotonic()
+            try:
+                duty.idle(lab)
+            finally:
+                self._idle_at = time.monotonic()
         return len(deliveries)
 
     def _look(self) -> None:

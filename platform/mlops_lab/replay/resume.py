@@ -7,6 +7,7 @@ from mlops_lab.clock import from_iso
 from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.pipelines.captured import LIVE
 from mlops_lab.serving.prediction_log import Damage, Position, read_frames
+from mlops_lab.serving.segments import log_name
 
 Answered = dict[str, tuple[str, datetime]]
 """By entity: the id of its answer, and the moment it was asked at."""
@@ -20,7 +21,8 @@ def answered_since(lab: Lab, after: datetime) -> Answered:
     """
     found: Answered = {}
     for replica, folder in lab.logs_of_replicas:  # the logs first: what is shipped in between is then found twice, not missed
-        for _, frame in read_frames(folder, Position.of(lab.shipper.position(replica)), on_damage=_shipping_tells):
+        shipped_to = Position.of(lab.shipper.position(log_name(replica, folder)))
+        for _, frame in read_frames(folder, shipped_to, on_damage=_shipping_tells):
             if frame.get("kind") == "predictions" and frame["purpose"] == LIVE[2]:
                 for row in frame["rows"]:
                     moment = from_iso(row["moment"])

@@ -100,17 +100,26 @@ class App:
         """FastAPI with its routes; the import runs on a thread, so that predictions are answered meanwhile."""
         if self._loading is None:
             self._loading = asyncio.ensure_future(asyncio.to_thread(self._make))
-        self._rest = await asyncio.shield(self._loading)
+        loading = self._loading
+        try:
+            self._rest = await asyncio.shield(loading)
+        except Exception:
+            if self._loading is loading:
+                self._loading = None  # whoever asks next tries again
+            raise
         return self._rest
 
     def _make(self) -> AsgiApp:
         from mlops_lab.serving.on_fastapi import routes
 
-        return routes(self.service, self.turns.limits, self._title)
+        return routes(self.turns, self._title)
 
     async def _load_beside(self) -> None:
         await asyncio.sleep(_LOAD_AFTER_S)
-        await self._load()
+        try:
+            await self._load()
+        except Exception:
+            _log.exception("serving.routes_not_loaded")
 
     async def _catch_up_when_idle(self) -> None:
         """Keep the backlog short between requests, so that the first one after a pause does not pay for all of it."""

@@ -128,12 +128,6 @@ def check_content_encoding(value: bytes) -> None:
         raise Refusal(415, "Unsupported media type", f"The body's Content-Encoding is '{said}'. Send the body as it is.")
 
 
-def check_length(length: int, limits: BodyLimits = BODY_LIMITS) -> None:
-    """Raises Refusal 413 when a body is too long."""
-    if length > limits.max_body_bytes:
-        raise Refusal(413, "Body too large", f"A body may have {limits.max_body_bytes} bytes. Send fewer items at once.")
-
-
 def read_request_id(value: bytes) -> str:
     """The caller's `X-Request-Id`. Raises Refusal 422 when it is not 1 to 128 printable ASCII characters without spaces."""
     return _word("X-Request-Id", value)

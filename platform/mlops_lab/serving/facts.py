@@ -2,16 +2,17 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 
-from mlops_lab.errors import BusUnreachable
-from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, EventBus
+from mlops_lab.errors import BusReplaced, BusUnreachable, MessageUnreadable
+from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, Topics
 from mlops_lab.features import OnlineFeatures
 
 _CHUNK = 1000
 _REFERENCES_EVERY_S = 1.0
 _RETRY_AFTER_S = 1.0
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ class FactStream:
     While the bus is down, answers go on with the facts that are there: their ages grow and say so.
     """
 
-    def __init__(self, bus: EventBus, online: OnlineFeatures, *, window: timedelta = timedelta(hours=36)) -> None:
+    def __init__(self, bus: Topics, online: OnlineFeatures, *, window: timedelta = timedelta(hours=36)) -> None:
         """Args:
         bus: Where facts travel.
         online: Takes them in.
@@ -45,28 +46,39 @@ class FactStream:
         return self._observations >= 0
 
     def catch_up(self) -> None:
-        """Take in all facts published so far. One short query when there are none; never raises for a bus that is down."""
+        """Take in all facts published so far. One short query when there are none; never raises for a bus that is down or damaged."""
         if self._retry_at and time.monotonic() < self._retry_at:
             return
         try:
-            now = time.monotonic()
-            before = self._observations
-            if self._observations < 0:
-                self._start()
-            self._observations = self._drain(OBSERVATIONS, self._observations)
-            # After the observations, so that a reference published before one of them is known with it.
-            if self._observations != before or now >= self._references_due:
-                self._references = self._drain(REFERENCES, self._references)
-                self._references_due = now + _REFERENCES_EVERY_S
-        except BusUnreachable as error:
+            self._look()
+        except Exception as error:
+            if isinstance(error, BusReplaced):
+                self._observations, self._references = -1, 0  # taking the same facts in again has no effect
+            known = isinstance(error, BusUnreachable)
+            why = error.what if isinstance(error, BusUnreachable) else f"The facts on the event bus cannot be followed: {error!r}."
             if self.trouble is None:
-                _log.error("serving.bus_lost", extra={"why": error.what})
-            self.trouble = error.what
+                _log.error("serving.bus_lost", exc_info=None if known else error, extra={"why": why})
+            self.trouble = why
             self._retry_at = time.monotonic() + _RETRY_AFTER_S
             return
         if self.trouble is not None:
             _log.info("serving.bus_found", extra={"applied_facts": self.applied})
             self.trouble, self._retry_at = None, 0.0
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        before = self._observations
+        if before < 0:
+            self._start()
+        for deliveries, offset in self._behind(OBSERVATIONS, self._observations):
+            self._apply(deliveries)
+            self._observations = offset
+        # After the observations, so that a reference published before one of them is known with it.
+        if self._observations != before or now >= self._references_due:
+            for deliveries, offset in self._behind(REFERENCES, self._references):
+                self._apply(deliveries)
+                self._references = offset
+            self._references_due = now + _REFERENCES_EVERY_S
 
     def _start(self) -> None:
         """Read backwards until a whole chunk is older than the window, then take the facts in, oldest first."""
@@ -76,12 +88,12 @@ class FactStream:
         at = end
         while at > 0:
             start = max(0, at - _CHUNK)
-            chunk = self._bus.read(OBSERVATIONS, start, at - start)
+            chunk: Sequence[Delivery] = [delivery for found, _ in self._behind(OBSERVATIONS, start, at) for delivery in found]
             at = start
             if not chunk:
                 continue
             newest = max(delivery.message.at for delivery in chunk)
-            oldest = newest - self._window if oldest is None else oldest
+            oldest = max(newest, _NEVER + self._window) - self._window if oldest is None else oldest
             if newest < oldest:
                 break
             chunks.append(chunk)
@@ -90,13 +102,21 @@ class FactStream:
         self._observations = end
         _log.info("serving.facts_read", extra={"applied_facts": self.applied, "window_h": self._window.total_seconds() / 3600})
 
-    def _drain(self, topic: str, offset: int) -> int:
-        while deliveries := self._bus.read(topic, offset, _CHUNK):
-            self._apply(deliveries)
-            offset = deliveries[-1].offset
-            if len(deliveries) < _CHUNK:
-                break
-        return offset
+    def _behind(self, topic: str, offset: int, until: int | None = None) -> Iterator[tuple[Sequence[Delivery], int]]:
+        """Messages behind an offset, up to another one or to the end, each time with the offset that is reached. What is no message is
+        left out."""
+        while until is None or offset < until:
+            deliveries: Sequence[Delivery] = ()
+            try:
+                deliveries = self._bus.read(topic, offset, _CHUNK if until is None else until - offset)
+                if not deliveries:
+                    return
+                offset = deliveries[-1].offset
+            except MessageUnreadable as error:
+                self.refused += 1
+                offset = error.offset
+                _log.error("serving.fact_unreadable", extra={"topic": topic, "offset": offset, "why": error.what})
+            yield deliveries, offset
 
     def _apply(self, deliveries: Sequence[Delivery]) -> None:
         """Take facts in; one that cannot be understood is logged and left out, it must not stop all later ones."""

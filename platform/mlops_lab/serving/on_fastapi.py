@@ -4,7 +4,6 @@ Under uvicorn the two busy routes do not come this way, see `on_uvicorn.py`; her
 that is mounted under a prefix.
 """
 
-import asyncio
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,7 +14,7 @@ from mlops_lab.serving.contract import Refusal
 from mlops_lab.serving.on_prometheus import CONTENT_TYPE, Metrics
 from mlops_lab.serving.openapi import document
 from mlops_lab.serving.service import Service
-from mlops_lab.serving.turns import ConnectionLimits
+from mlops_lab.serving.turns import Turns
 
 
 class _Documented(FastAPI):
@@ -27,19 +26,20 @@ class _Documented(FastAPI):
         return document(self.title, self.service.bodies)
 
 
-def routes(service: Service, limits: ConnectionLimits, title: str) -> FastAPI:
+def routes(turns: Turns, title: str) -> FastAPI:
     """Make the app of a service that was started elsewhere, with the title of its documentation page."""
+    service = turns.service
     metrics = Metrics(service)
     app = _Documented(title=title, version="1", redoc_url=None, redirect_slashes=False)
     app.service = service
 
     async def predict(request: Request) -> Response:
         """Answer 1 to 1000 items with the present champion. Every answer is in the prediction log before it is sent."""
-        return await _routed(service, PREDICT, request, limits)
+        return await _routed(turns, PREDICT, request)
 
     async def feedback(request: Request) -> Response:
         """Take outcomes of earlier answers, in any order, late or repeated. Accepted ones are logged before the reply."""
-        return await _routed(service, FEEDBACK, request, limits)
+        return await _routed(turns, FEEDBACK, request)
 
     async def model() -> Response:
         """What answers now, since when, and how old the knowledge of the ledger is."""
@@ -82,20 +82,16 @@ def routes(service: Service, limits: ConnectionLimits, title: str) -> FastAPI:
     return app
 
 
-async def _routed(service: Service, route: str, request: Request, limits: ConnectionLimits) -> Response:
-    body = b""
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limits.body_bytes:
-                raise Refusal(413, "Body too large", f"A body may have {limits.body_bytes} bytes. Send fewer items at once.")
-    except Refusal as refusal:
-        service.counts.replies[route, refusal.status] += 1
-        return _response(service.refuse(route, refusal, None))
-    call = Call(route, request.scope["headers"], body)
-    if service.waits_for_disk:
-        return _response(await asyncio.to_thread(service.answer, call))
-    return _response(service.answer(call))
+async def _routed(turns: Turns, route: str, request: Request) -> Response:
+    """Let a request take its turn like those that come straight from a connection."""
+    service, limits, body = turns.service, turns.limits, bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limits.body_bytes:
+            refusal = Refusal(413, "Body too large", f"A body may have {limits.body_bytes} bytes. Send fewer items at once.")
+            service.counts.replies[route, refusal.status] += 1
+            return _response(service.refuse(route, refusal, None))
+    return _response(await turns.answer(Call(route, request.scope["headers"], bytes(body))))
 
 
 def _response(reply: Reply) -> Response:

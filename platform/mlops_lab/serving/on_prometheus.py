@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import nan
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from mlops_lab.errors import LabError
 from mlops_lab.serving.counts import AGE_BOUNDS_S, LATENCY_BOUNDS_S, SCORE_BUCKETS, Histogram
 from mlops_lab.serving.service import Service
+from mlops_lab.serving.shipped import noted, unshipped_bytes
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -58,15 +61,15 @@ class Metrics(Collector):
         what = "Rows that the shadow was too slow to score."
         yield CounterMetricFamily("lab_serving_shadow_left_out", what, value=parts.predictor.shadow.left_out)
         yield GaugeMetricFamily("lab_serving_log_bytes", "Prediction log on this replica's disk.", value=parts.log.total_bytes)
+        what = "Bytes of the prediction log that are not shipped; NaN where its folder or the shipper's note cannot be read."
+        yield GaugeMetricFamily("lab_serving_log_backlog_bytes", what, value=_backlog(parts.log.directory))
         loaded = parts.slot.current
         yield GaugeMetricFamily("lab_serving_model_version", "The version that answers, 0 for none.", value=loaded.version if loaded else 0)
         assigned = loaded.assigned_at.timestamp() if loaded else nan
         what = "Event time at which the version that answers was assigned."
         yield GaugeMetricFamily("lab_serving_model_assigned_timestamp_seconds", what, value=assigned)
         age_s = nan if parts.follower.knowledge_age_s is None else parts.follower.knowledge_age_s
-        yield GaugeMetricFamily(
-            "lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=nan if age_s is None else age_s
-        )
+        yield GaugeMetricFamily("lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=age_s)
         yield CounterMetricFamily("lab_serving_model_swaps", "Times a model was put in place.", value=parts.follower.swaps)
         yield CounterMetricFamily("lab_serving_facts_applied", "Facts taken in from the bus.", value=parts.facts.applied)
         yield CounterMetricFamily("lab_serving_facts_refused", "Facts that could not be understood.", value=parts.facts.refused)
@@ -78,6 +81,13 @@ class Metrics(Collector):
         for each in self._service.dependencies():
             states.add_metric((each.name, each.state), 1)
         yield states
+
+
+def _backlog(folder: Path) -> float:
+    try:
+        return unshipped_bytes(folder, noted(folder))
+    except (OSError, LabError):
+        return nan
 
 
 def _histogram(

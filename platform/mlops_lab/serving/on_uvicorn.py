@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections import deque
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -28,6 +29,8 @@ from mlops_lab.serving.turns import Turns
 
 _MOST_PIPELINED = 32
 _LINGER_S = 1.0
+_RAW_FACTOR = 8
+"""A body may come in so many times its bytes on the wire: a chunk of one byte takes six."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,18 +80,35 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Busy:
     """Stands where uvicorn keeps the request under way, so that it queues behind ours what is pipelined, and waits for us at the end."""
 
-    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete", "waiting")
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
 
     def __init__(self) -> None:
         self.disconnected = False
         self.keep_alive = True
         self.message_event = asyncio.Event()
         self.response_complete = True
-        self.waiting = 0
+
+
+class _Owed:
+    """The reply to one request; it leaves when those before it have left."""
+
+    __slots__ = ("_protocol", "close", "ready")
+
+    def __init__(self, protocol: "FastProtocol", close: bool) -> None:
+        self._protocol = protocol
+        self.close = close
+        self.ready: Reply | None = None
+
+    def reply(self, reply: Reply) -> None:
+        self.ready = reply
+        self._protocol.send_ready()
+
+    def drop(self) -> None:
+        self._protocol.transport.abort()
 
 
 class FastProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. Replies leave in the order of their requests, whichever is ready first, and nothing follows a refusal."""
 
     def __init__(
         self,
@@ -104,15 +124,17 @@ class FastProtocol(HttpToolsProtocol):
         self._limits = turns.limits
         self._routes = turns.routes
         self._busy = _Busy()
+        self._owed: deque[_Owed] = deque()
         self._route: str | None = None
-        self._body = b""
-        self._keep_alive = True
-        self._head_bytes = 0
+        self._body: bytes | bytearray = b""
+        self._raw_bytes = 0  # since the beginning of this request's head, then of its body
+        self._head_size = 0
         self._in_head = False
         self._in_body = False
+        self._asgi_body = False  # it belongs to the request that the ASGI app has
+        self._offered = False  # another protocol
+        self._deaf = False
         self._since = monotonic()
-        self._refused = False
-        self._refusal: Reply | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -125,32 +147,49 @@ class FastProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._turns.connections.discard(self)
+        self._deaf = True
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The caller sends nothing more: what it asked for it still gets, then the connection ends. True keeps it open until then."""
+        if not self._owed and not self._is_elsewhere:
+            return False
+        self._end_behind_replies()
+        return True
+
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._deaf:
             return
-        if not self._in_body:
-            if self._head_bytes == 0:
-                self._since = monotonic()
-            self._head_bytes += len(data)
-            self._in_head = True
+        if not self._in_body and not self._in_head:
+            self._in_head, self._raw_bytes, self._since = True, 0, monotonic()
+        self._raw_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, _Refused):
                 raise
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
         except httptools.HttpParserError:
             self._refuse(Refusal(400, "Not HTTP", "The request cannot be read as HTTP/1.1."))
-        except httptools.HttpParserUpgrade:
-            self._refuse(Refusal(400, "No upgrade", "This service speaks HTTP/1.1 only."))
-        if self._in_head and self._head_bytes > self._limits.head_bytes and not self._refused:
+        if self._in_head and self._raw_bytes > self._limits.head_bytes and not self._is_deaf:
             self._refuse(self._long_head())
+        elif self._in_body and not self._is_deaf and self._raw_bytes > _RAW_FACTOR * self._limits.body_bytes:
+            self._refuse(self._large_body())  # endless trailers, or chunks that are all frame and no content
 
-    def _long_head(self) -> Refusal:
-        limits = self._limits
-        most = f"A request's line and headers may have {limits.head_bytes} bytes and {limits.headers} headers."
-        return Refusal(431, "Head too large", most)
+    def _decline(self, rest: bytes) -> None:
+        """Read a request that offers another protocol as if it did not: the parser would take its body for that protocol. Java's client
+        offers HTTP/2 in this way with every first request."""
+        kept = [(name, value) for name, value in self.headers if name not in (b"connection", b"http2-settings", b"upgrade")]
+        head = b"".join([self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n", *(b"%s: %s\r\n" % each for each in kept), b"\r\n"])
+        self.parser = httptools.HttpRequestParser(self)
+        self._in_head = self._in_body = self._offered = False
+        self.data_received(head + rest)
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether what comes in is thrown away."""
+        return self._deaf
 
     # What the parser calls
 
@@ -159,28 +198,39 @@ class FastProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._route = None
-        self._in_head = True
-        if self._head_bytes == 0:  # it came behind another request in the same bytes
-            self._head_bytes, self._since = 1, monotonic()
+        self._head_size = 0
+        if not self._in_head:  # it came behind another request in the same bytes
+            self._in_head, self._raw_bytes, self._since = True, 0, monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+        self._head_size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:
+            return  # a trailer: it comes too late to say anything
+        self._head_size += len(name) + len(value) + 4
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if len(self.headers) > self._limits.headers or (
-            self._head_bytes > self._limits.head_bytes
-            and len(self.url) + sum([len(name) + len(value) + 4 for name, value in self.headers]) > self._limits.head_bytes
-        ):
+        limits = self._limits
+        if len(self.headers) > limits.headers or self._head_size > limits.head_bytes:
             raise self._refused_with(self._long_head())
-        self._in_head, self._in_body = False, True
+        self._offered = self.parser.should_upgrade()
+        if self._offered:
+            return
+        self._in_head, self._in_body, self._raw_bytes = False, True, 0
         self._since = monotonic()
         for name, value in self.headers:
-            if name == b"content-length" and int(value) > self._limits.body_bytes:
+            if name == b"content-length" and int(value) > limits.body_bytes:
                 raise self._refused_with(self._large_body())
         parser = self.parser
-        if parser.get_method() == b"POST" and not self.pipeline and (self.cycle is None or self.cycle.response_complete or self._is_busy):
+        if parser.get_method() == b"POST" and not self._is_elsewhere:
             route = self._routes.get(self.url)
             if route is not None:
                 self._route = route
                 self._body = b""
-                self._keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
+                self._busy.keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
                 if self.expect_100_continue:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
@@ -189,71 +239,72 @@ class FastProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)  # the list that the scope holds
         super().on_headers_complete()
+        self._asgi_body = True
         if self._turns.draining:
             self.cycle.keep_alive = False
 
     @property
-    def _is_busy(self) -> bool:
+    def _is_elsewhere(self) -> bool:
+        """Whether a request of this connection is with the ASGI app, or waits for it."""
         cycle: object = self.cycle
-        return cycle is self._busy
+        return bool(self.pipeline) or not (cycle is None or cycle is self._busy or self.cycle.response_complete)
 
     def on_body(self, body: bytes) -> None:
         if self._route is None:
             super().on_body(body)
             return
-        self._body = self._body + body if self._body else body
+        if not self._body:
+            self._body = body
+        else:
+            if not isinstance(self._body, bytearray):
+                self._body = bytearray(self._body)
+            self._body += body
         if len(self._body) > self._limits.body_bytes:
             raise self._refused_with(self._large_body())
 
     def on_message_complete(self) -> None:
-        self._in_body = False
-        self._head_bytes = 0
+        if self._offered:
+            return
+        self._in_body = self._asgi_body = False
         if self._route is None:
             super().on_message_complete()
             return
-        busy = self._busy
-        busy.waiting += 1
-        busy.response_complete = False
-        busy.keep_alive = self._keep_alive
-        self.cycle = busy  # type: ignore[assignment]
-        turns = self._turns
-        if busy.waiting > _MOST_PIPELINED:
+        owed = _Owed(self, close=not self._busy.keep_alive)
+        self._owed.append(owed)
+        self._busy.response_complete = False
+        self.cycle = self._busy  # type: ignore[assignment]
+        if len(self._owed) > _MOST_PIPELINED:
             self.flow.pause_reading()
-        if not turns.add(Call(self._route, self.headers, self._body), self):
-            turns.service.counts.replies[self._route, 429] += 1
-            self.reply(turns.full)
+        self._turns.add(Call(self._route, self.headers, bytes(self._body)), owed)
 
     # Answers
 
-    def reply(self, reply: Reply) -> None:
-        """Write one reply; replies of a connection come in the order of its requests."""
-        busy = self._busy
-        busy.waiting -= 1
-        done = busy.waiting == 0
-        refused = self._refusal is not None
-        close = done and not refused and (self._turns.draining or not busy.keep_alive)
-        if not self.transport.is_closing():
-            self.transport.write(_written(reply, self.server_state.default_headers, close))
+    def send_ready(self) -> None:
+        """Write the replies that are ready, up to the first that is not."""
+        owed, transport = self._owed, self.transport
+        while owed and (reply := owed[0].ready) is not None:
+            close = owed.popleft().close or (not owed and self._turns.draining)
+            if not transport.is_closing():
+                transport.write(_written(reply, self.server_state.default_headers, close))
+                if close:
+                    self._linger()
             if close:
-                self.transport.close()
-        if done:
-            busy.response_complete = True
-            if refused:
-                self._say_refused()
-            else:
-                self.on_response_complete()
+                owed.clear()
+        if not owed and not self._busy.response_complete:
+            self._busy.response_complete = True
+            self.on_response_complete()
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
         self._since = monotonic()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._deaf:
             return
         if not self.flow.write_paused:
             self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
             self._start_asgi_task(cycle, app)
-        elif self._turns.draining and not self._in_head and not self._in_body:
+        elif self._turns.draining and self._is_at_rest:
             self.transport.close()
 
     def pause_writing(self) -> None:
@@ -277,19 +328,15 @@ class FastProtocol(HttpToolsProtocol):
 
     @property
     def _is_at_rest(self) -> bool:
-        return (self.cycle is None or self.cycle.response_complete) and not self._in_body and self._head_bytes == 0
+        return (self.cycle is None or self.cycle.response_complete) and not self._in_body and not self._in_head
 
     def _close_if_at_rest(self) -> None:
         if self._is_at_rest and not self.transport.is_closing():
             self.transport.close()
 
-    def drop(self) -> None:
-        """End it at once, whatever it waits for."""
-        self.transport.abort()
-
     def sweep(self, now: float) -> None:
-        """Called now and then: end what takes too long."""
-        if self._refused or self.transport.is_closing():
+        """End what takes too long."""
+        if self._deaf or self.transport.is_closing():
             return
         limits, waited_s = self._limits, now - self._since
         answered = self.cycle is None or self.cycle.response_complete
@@ -301,11 +348,16 @@ class FastProtocol(HttpToolsProtocol):
         elif self.flow.write_paused:
             if waited_s > limits.body_s:
                 self.transport.abort()  # it asked and does not read: its replies would wait here for ever
-        elif self._head_bytes and answered:
+        elif self._in_head and answered:
             if waited_s > limits.head_s:
                 self._refuse(Refusal(408, "Too slow", f"The headers did not come within {limits.head_s:g} s."))
         elif answered and waited_s > limits.idle_s:
             self.transport.close()
+
+    def _long_head(self) -> Refusal:
+        limits = self._limits
+        most = f"A request's line and headers may have {limits.head_bytes} bytes and {limits.headers} headers."
+        return Refusal(431, "Head too large", most)
 
     def _large_body(self) -> Refusal:
         return Refusal(413, "Body too large", f"A body may have {self._limits.body_bytes} bytes. Send fewer items at once.")
@@ -316,19 +368,35 @@ class FastProtocol(HttpToolsProtocol):
         return _Refused()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer what never became a request, and close. What still comes in is thrown away for a moment: closing at once, with bytes
-        unread, would reset the connection and destroy the answer on its way."""
-        self._refused = True
+        """Answer what never became a request, behind the replies that are owed, and close. Behind a request that is with the ASGI app
+        the connection just ends."""
+        self._deaf = True
         service = self._turns.service
         service.counts.replies["other" if self._route is None else self._route, refusal.status] += 1
-        self._refusal = service.refuse("other", refusal, None)
-        if not self._busy.waiting:  # else behind the replies to what came before it
-            self._say_refused()
-
-    def _say_refused(self) -> None:
-        if self._refusal is None or self.transport.is_closing():
+        if self._is_elsewhere and (self.pipeline or not self._asgi_body or self.cycle.response_started):
+            self.pipeline.clear()
+            self.cycle.keep_alive = False
             return
-        self.transport.write(_written(self._refusal, self.server_state.default_headers, True))
+        owed = _Owed(self, close=True)
+        owed.ready = service.refuse("other", refusal, None)
+        self._owed.append(owed)
+        self.send_ready()
+
+    def _end_behind_replies(self) -> None:
+        """Take nothing more in; the last reply that is owed closes the connection."""
+        self._deaf = True
+        if self._is_elsewhere:
+            self.cycle.keep_alive = False
+        elif self._owed:
+            self._owed[-1].close = True
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Close. What still comes in is thrown away for a moment: closing at once, with bytes unread, would reset the connection and
+        destroy the answer on its way."""
+        self._deaf = True
+        self.flow.resume_reading()
         self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
 

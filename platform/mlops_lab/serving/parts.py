@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mlops_lab.clock import Clock
 from mlops_lab.errors import LogUnwritable
-from mlops_lab.events import EventBus
+from mlops_lab.events import Topics
 from mlops_lab.features import Feature, OnlineFeatures
 from mlops_lab.serving.bodies import Described
 from mlops_lab.serving.cache import PackageCache, Packages
@@ -59,7 +59,7 @@ def assemble(
     use_case: ServedUseCase,
     *,
     online: OnlineFeatures,
-    bus: EventBus,
+    bus: Topics,
     ledger: FollowedLedger,
     packages: Packages,
     keys: Iterable[Ed25519PublicKey],

@@ -2,9 +2,14 @@
 
 A segment is `MAGIC` and then frames. A frame is a header (payload length, CRC-32 of the payload, both unsigned 32-bit little
 endian) and a payload (one JSON object in UTF-8). Only the last segment may end in a torn frame: the one that was being written.
+
+A log has an id, in the file `id` beside its segments: positions mean something only together with it, since on a new, empty disk the
+segments begin at 1 again under the same name of a replica.
 """
 
+import os
 import re
+import secrets
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +25,7 @@ MAGIC = b"mlplog1\n"
 MAX_PAYLOAD = 64 * 1024 * 1024
 _HEADER = struct.Struct("<II")
 _NAME = re.compile(r"(\d{12})\.log")
+_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -63,6 +69,53 @@ class Damage:
     begin: Position
     size: int
     why: str
+
+
+def log_id(directory: Path) -> str:
+    """Which log it is. Empty for one that was begun by a release without ids, and where there is none yet.
+
+    Raises:
+        LogDamaged: The file does not hold an id.
+    """
+    path = directory / "id"
+    try:
+        said = path.read_text(encoding="ascii", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+    if not _ID.fullmatch(said):
+        raise LogDamaged.at(str(path), 0, "it does not hold the id of a log")
+    return said
+
+
+def ensure_id(directory: Path) -> str:
+    """The log's id; a new one, safe on the disk, where no segment is: what comes is another log than the one that was here, if any."""
+    if segment_numbers(directory):
+        return log_id(directory)
+    path, said = directory / "id", secrets.token_hex(8)
+    aside = path.with_suffix(".partial")
+    with aside.open("w", encoding="ascii") as file:
+        file.write(said + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    for folder in (directory, directory.parent):
+        sync_directory(folder)
+    return said
+
+
+def log_name(replica: str, directory: Path) -> str:
+    """What a replica's log is called wherever positions in it are noted: its replica's name, and its id if it has one."""
+    said = log_id(directory)
+    return f"{replica}:{said}" if said else replica
+
+
+def sync_directory(directory: Path) -> None:
+    """Flush which files are in it: a power cut may otherwise leave the content of one without its name."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def segment_path(directory: Path, number: int) -> Path:

@@ -7,12 +7,12 @@ of a logged record goes out after the record is as safe as `durability` says.
 import logging
 import os
 from collections.abc import Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import orjson
 
 from mlops_lab.clock import iso
-from mlops_lab.errors import LabError, LogUnwritable, NoChampion
+from mlops_lab.errors import LabError, LogUnwritable, ModelError, NoChampion
 from mlops_lab.serving.answered import Answered, Question
 from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.call import FEEDBACK, PREDICT, Call, Reply
@@ -37,6 +37,9 @@ from mlops_lab.serving.prediction_log import encode
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", PROBLEM_TYPE.encode())
 _REPLAYED = (b"idempotent-replayed", b"true")
+_UNLOGGED = "The prediction log cannot be written, and nothing is answered that is not logged. Try again: answers resume by themselves."
+_NO_ANSWER = "The model has no usable answer to this. Its operator finds the reason in the service's log, under this request_id."
+_FAILED = "The service failed, not the request. Its operator finds the reason in the service's log, under this request_id."
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class Service:
         self.parts = parts
         self.counts = Counts()
         self.bodies = Bodies(parts.use_case, limits)
+        self._tell_unlogged_at = 0.0
 
     @property
     def waits_for_disk(self) -> bool:
@@ -88,7 +92,12 @@ class Service:
             except Exception as error:
                 call.reply = self.refuse(call.route, error, call.request_id)
         if questions:
-            for call, question, result in zip(asked, questions, self.parts.predictor.answer(questions), strict=True):
+            results: Sequence[Answered | Exception]
+            try:
+                results = self.parts.predictor.answer(questions)
+            except Exception as error:
+                results = [error] * len(questions)
+            for call, question, result in zip(asked, questions, results, strict=True):
                 try:
                     if isinstance(result, Exception):
                         raise result
@@ -282,15 +291,17 @@ class Service:
         ]
 
     def refuse(self, route: str, error: Exception, request_id: str | None) -> Reply:
-        """Turn what went wrong into problem details; what is our fault is logged."""
+        """Turn what went wrong into problem details. What is our fault is logged, with the paths and values that no caller is shown."""
         if isinstance(error, Refusal):
             refusal = error
-        elif isinstance(error, NoChampion | LogUnwritable):
+        elif isinstance(error, NoChampion):
             refusal = Refusal(503, "Cannot answer now", str(error), retry_after_s=1)
+        elif isinstance(error, LogUnwritable):
+            self._tell_unlogged(route, error, request_id)
+            refusal = Refusal(503, "Cannot answer now", _UNLOGGED, retry_after_s=1)
         else:
             _log.error("serving.request_failed", exc_info=error, extra={"route": route, "request_id": request_id})
-            detail = str(error) if isinstance(error, LabError) else "The service's log has the reason under this request_id."
-            refusal = Refusal(500, "Internal error", detail)
+            refusal = Refusal(500, "Internal error", _NO_ANSWER if isinstance(error, ModelError) else _FAILED)
         headers = [_PROBLEM]
         if request_id is not None:
             headers.append((b"x-request-id", request_id.encode()))
@@ -299,6 +310,13 @@ class Service:
         if refusal.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         return Reply(refusal.status, headers, refusal.body(request_id))
+
+    def _tell_unlogged(self, route: str, error: LogUnwritable, request_id: str | None) -> None:
+        """Once a second, with one request for all: they may be thousands, and the disk may be full."""
+        now = monotonic()
+        if now >= self._tell_unlogged_at:
+            self._tell_unlogged_at = now + 1
+            _log.error("serving.not_logged", extra={"route": route, "request_id": request_id, "why": error.what})
 
     def _degraded(self) -> list[str]:
         parts = self.parts

@@ -10,27 +10,33 @@ from time import monotonic
 from typing import Protocol
 
 from mlops_lab.errors import LogUnwritable
-from mlops_lab.serving.call import Call, Reply
+from mlops_lab.serving.call import FEEDBACK, PREDICT, Call, Reply
 from mlops_lab.serving.contract import Refusal
 from mlops_lab.serving.service import Service
 
 _SHADOW_EVERY_S = 0.05
 _SHADOW_PAUSE_S = 0.002
 _SWEEP_EVERY_S = 0.5
+TURN_BYTES = 256 * 1024
+"""Of bodies worked on at a time, some 1,500 rows: about a fiftieth of a second."""
 
 _log = logging.getLogger(__name__)
 
 
 class Asker(Protocol):
-    """A connection."""
+    """Who waits for one reply."""
 
     def reply(self, reply: Reply) -> None:
-        """Send it; replies come in the order of the requests."""
+        """Here it is; called once."""
         ...
 
     def drop(self) -> None:
-        """End it at once."""
+        """It could not be given: end what it was to go to."""
         ...
+
+
+class Connection(Protocol):
+    """One caller's connection."""
 
     def sweep(self, now: float) -> None:
         """End what takes too long, as of `monotonic`."""
@@ -50,6 +56,7 @@ class ConnectionLimits:
         idle_s: Without a request, until a connection is closed.
         connections: At once; one more is 429.
         waiting: Requests that may wait for their turn; one more is 429.
+        waiting_bytes: Of their bodies; more is 429.
         drain_s: After SIGTERM, how long an idle connection stays open for a request that is on its way.
     """
 
@@ -61,11 +68,13 @@ class ConnectionLimits:
     idle_s: float = 30.0
     connections: int = 1024
     waiting: int = 256
+    waiting_bytes: int = 8 * 1024 * 1024
     drain_s: float = 1.0
 
 
 class Turns:
-    """Collects the requests of one turn of the event loop and works on them together.
+    """Collects the requests of one turn of the event loop and works on them together, up to `TURN_BYTES` of bodies at a time, so that
+    probes and small requests get their turn between large ones.
 
     With `durability=disk` a thread flushes the log while the loop goes on collecting; replies leave in the order of their flush.
     """
@@ -73,12 +82,12 @@ class Turns:
     def __init__(self, service: Service, limits: ConnectionLimits) -> None:
         self.service = service
         self.limits = limits
-        self.routes: Mapping[bytes, str] = {b"/v1/predict": "predict", b"/v1/feedback": "feedback"}
+        self.routes: Mapping[bytes, str] = {b"/v1/predict": PREDICT, b"/v1/feedback": FEEDBACK}
         self.draining = False
-        self.connections: set[Asker] = set()
+        self.connections: set[Connection] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._calls: list[Call] = []
-        self._from: list[Asker] = []
+        self._waiting: deque[tuple[Call, Asker]] = deque()
+        self._bytes = 0
         self._due = False
         self._shadow_due = False
         self._disk: _Disk | None = None
@@ -96,52 +105,60 @@ class Turns:
         if self._disk is not None:
             self._disk.stop()
 
-    @property
-    def waiting(self) -> int:
-        """Requests that wait for their turn or for the disk."""
-        return len(self._calls) + (self._disk.waiting if self._disk else 0)
-
-    def add(self, call: Call, protocol: "Asker") -> bool:
-        """Take a request in; False where the queue is full."""
-        if self.waiting >= self.limits.waiting:
+    def add(self, call: Call, asker: Asker) -> None:
+        """Take a request in, or tell at once that the queue is full."""
+        waiting = len(self._waiting) + (self._disk.waiting if self._disk else 0)
+        size = len(call.body)
+        if waiting >= self.limits.waiting or (self._bytes and self._bytes + size > self.limits.waiting_bytes):
             self.service.counts.turned_away["queue"] += 1
-            return False
-        self._calls.append(call)
-        self._from.append(protocol)
+            self.service.counts.replies[call.route, self._full.status] += 1
+            asker.reply(self._full)
+            return
+        self._waiting.append((call, asker))
+        self._bytes += size
         if not self._due:
             self._due = True
             assert self._loop is not None
             self._loop.call_soon(self._work)
-        return True
 
-    @property
-    def full(self) -> Reply:
-        """What a request gets that met a full queue."""
-        return self._full
+    async def answer(self, call: Call) -> Reply:
+        """The reply to a request that came by ASGI."""
+        asker = _Awaited()
+        self.add(call, asker)
+        return await asker.future
 
     def _work(self) -> None:
-        calls, protocols = self._calls, self._from
-        self._calls, self._from, self._due = [], [], False
-        service = self.service
-        service.work(calls)
+        calls: list[Call] = []
+        askers: list[Asker] = []
+        size = 0
+        while self._waiting and (not calls or size + len(self._waiting[0][0].body) <= TURN_BYTES):
+            call, asker = self._waiting.popleft()
+            size += len(call.body)
+            calls.append(call)
+            askers.append(asker)
+        self._bytes -= size
+        self._due = bool(self._waiting)
+        assert self._loop is not None
+        if self._due:
+            self._loop.call_soon(self._work)
+        self.service.work(calls)
         if self._disk is not None and any(call.logged for call in calls):
-            self._disk.flush(calls, protocols)
+            self._disk.flush(calls, askers)
         else:
-            self._flushed(calls, protocols, None)
-        if not self._shadow_due and service.parts.predictor.shadow.waits:
+            self._flushed(calls, askers, None)
+        if not self._shadow_due and self.service.parts.predictor.shadow.waits:
             self._shadow_due = True
-            assert self._loop is not None
             self._loop.call_later(_SHADOW_EVERY_S, self._shadow)
 
-    def _flushed(self, calls: list[Call], protocols: "list[Asker]", error: LogUnwritable | None) -> None:
+    def _flushed(self, calls: list[Call], askers: "list[Asker]", error: LogUnwritable | None) -> None:
         self.service.settle(calls, error)
-        for call, protocol in zip(calls, protocols, strict=True):
+        for call, asker in zip(calls, askers, strict=True):
             assert call.reply is not None
             try:
-                protocol.reply(call.reply)
-            except Exception:  # a connection that cannot take its reply must not cost the others of the turn theirs
-                _log.exception("serving.reply_not_sent")
-                protocol.drop()
+                asker.reply(call.reply)
+            except Exception:  # what is wrong with one caller must not keep the others waiting
+                _log.exception("serving.reply_failed", extra={"request_id": call.request_id})
+                asker.drop()
 
     async def keep_limits(self) -> None:
         """Keep the time limits of all connections; runs beside the server."""
@@ -149,7 +166,10 @@ class Turns:
             await asyncio.sleep(_SWEEP_EVERY_S)
             now = monotonic()
             for connection in list(self.connections):
-                connection.sweep(now)
+                try:
+                    connection.sweep(now)
+                except Exception:
+                    _log.exception("serving.sweep_failed")
 
     def _shadow(self) -> None:
         """A slice of the shadow's work between two turns; what is left gets another slice."""
@@ -157,11 +177,29 @@ class Turns:
         self._shadow_due = self.service.parts.predictor.shadow.waits
         if self._shadow_due:
             assert self._loop is not None
-            self._loop.call_later(0.002, self._shadow)
+            self._loop.call_later(_SHADOW_PAUSE_S, self._shadow)
+
+
+class _Awaited:
+    """Somebody who awaits a reply."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def reply(self, reply: Reply) -> None:
+        if not self.future.done():  # whoever waited may be gone
+            self.future.set_result(reply)
+
+    def drop(self) -> None:
+        self.future.cancel()
 
 
 class _Disk:
-    """Flushes the log on a thread of its own. All that is written while one flush runs shares the next."""
+    """Flushes the log on a thread of its own. All that is written while one flush runs shares the next.
+
+    A failed flush also fails what the event loop wrote before it hears of it, since the next flush may succeed whatever this one lost
+    (see `PredictionLog.sync`).
+    """
 
     def __init__(
         self,
@@ -173,15 +211,16 @@ class _Disk:
         self._pending: deque[tuple[list[Call], list[Asker]]] = deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._heard = True  # the loop, of the last failure
         self.waiting = 0
         self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
         self._thread.start()
 
-    def flush(self, calls: list[Call], protocols: "list[Asker]") -> None:
+    def flush(self, calls: list[Call], askers: "list[Asker]") -> None:
         """Called by the event loop, after the calls' records were written."""
         self.waiting += len(calls)
         with self._changed:
-            self._pending.append((calls, protocols))
+            self._pending.append((calls, askers))
             self._changed.notify()
 
     def stop(self) -> None:
@@ -207,9 +246,27 @@ class _Disk:
             except Exception as failed:
                 _log.exception("serving.flush_failed")
                 error = LogUnwritable.at("the prediction log", repr(failed))
-            self._loop.call_soon_threadsafe(self._answer, batches, error)
+            if error is None:
+                self._loop.call_soon_threadsafe(self._answer, batches, None)
+                continue
+            with self._changed:
+                self._heard = False
+                self._loop.call_soon_threadsafe(self._refuse, batches, error)
+                while not self._heard and not self._stopping:
+                    self._changed.wait()
+                if not self._heard:
+                    return  # `_refuse` takes what is left
+
+    def _refuse(self, batches: "list[tuple[list[Call], list[Asker]]]", error: LogUnwritable) -> None:
+        """By the event loop, so that nothing is between its record and its place in the queue."""
+        with self._changed:
+            batches = [*batches, *self._pending]
+            self._pending.clear()
+            self._heard = True
+            self._changed.notify()
+        self._answer(batches, error)
 
     def _answer(self, batches: "list[tuple[list[Call], list[Asker]]]", error: LogUnwritable | None) -> None:
-        for calls, protocols in batches:
-            self.waiting -= len(calls)
-            self._done(calls, protocols, error)
+        self.waiting -= sum(len(calls) for calls, _ in batches)
+        for calls, askers in batches:
+            self._done(calls, askers, error)

@@ -29,7 +29,7 @@ STAGES = (
     ("write to the log", "mlops_lab.serving.prediction_log:PredictionLog", "write"),
     ("metrics", "mlops_lab.serving.service:Service", "settle"),
     ("the rest of the service", "mlops_lab.serving.service:Service", "work"),
-    ("reply, with its way into the socket", "mlops_lab.serving.on_uvicorn:FastProtocol", "reply"),
+    ("reply, with its way into the socket", "mlops_lab.serving.on_uvicorn:FastProtocol", "send_ready"),
 )
 """What it is called, where it lives, and the function; a stage may have several."""
 

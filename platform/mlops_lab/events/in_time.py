@@ -1,0 +1,148 @@
+"""The bus as a replica reads it: it never waits long, and it costs next to nothing while nothing is new.
+
+Readers of SQLite's write-ahead log wait for nobody in the ordinary case. They do wait when another process opens a bus that a crash left
+behind and reads its log again, when one holds the file for itself (locking_mode=EXCLUSIVE, VACUUM, the last one that closes it), or was
+stopped in the middle of any of these. Then a lock's timeout is not the end of it: while all places for readers are taken, SQLite sleeps
+and tries again for ten seconds, whatever the timeout. So reads are left to a thread, with a deadline.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TypeVar
+
+from mlops_lab.errors import BusReplaced, BusUnreachable
+from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.events.port import Delivery
+
+T = TypeVar("T")
+
+_LOCK_S = 0.005
+_LOOK_EVERY_S = 1.0
+_WAL_INDEX_HEADER = 96
+
+
+class BusInTime:
+    """Reads topics with a deadline. Used from one thread.
+
+    The header of the write-ahead log's index (https://sqlite.org/walformat.html, 2.1) changes with every transaction. While it has not, a
+    topic that had nothing new has nothing new, and SQLite is not asked; once a second it is asked nevertheless.
+
+    A read that hangs cannot be interrupted: until its end the bus is said to be down without asking again. The file is never made here. If
+    another one comes to its place, the next read says so and those after it read that one.
+    """
+
+    def __init__(self, path: Path, deadline_s: float = 0.05, first_s: float = 0.5) -> None:
+        """Args:
+        path: The bus's file.
+        deadline_s: What one read may take.
+        first_s: What all reads may take together at the start: a cold disk has to be waited for once.
+        """
+        self._path = path
+        self._deadline_s = deadline_s
+        self._first_s = first_s
+        self._first_until: float | None = None
+        self._bus = SqliteBus(path, _LOCK_S, only_read=True)
+        self._file: tuple[int, int] | None = None
+        self._index: int | None = None
+        self._nothing_new: dict[str, tuple[int, bytes, float]] = {}
+        self._jobs: SimpleQueue[tuple[int, Callable[[], object]] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, object, Exception | None]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._number = 0
+        self._hanging = False
+
+    def read(self, topic: str, after: int, limit: int = 1000) -> Sequence[Delivery]:
+        """See Topics.read. Raises BusUnreachable after the deadline too."""
+        self._require_idle()
+        stamp, now = self._stamp(), monotonic()
+        known = self._nothing_new.get(topic)
+        if known is not None and known[:2] == (after, stamp) and now < known[2]:
+            return ()
+        found = self._in_time(lambda: self._bus.read(topic, after, limit))
+        if not found and stamp is not None:
+            self._nothing_new[topic] = (after, stamp, now + _LOOK_EVERY_S)
+        return found
+
+    def head(self, topic: str) -> int:
+        """See Topics.head. Raises BusUnreachable after the deadline too."""
+        self._require_idle()
+        return self._in_time(lambda: self._bus.head(topic))
+
+    def close(self) -> None:
+        """End the thread; one that hangs ends later, or with the process."""
+        self._jobs.put(None)
+
+    def _stamp(self) -> bytes | None:
+        """None where it cannot be told whether anything is new."""
+        if self._index is None:
+            return None
+        header = os.pread(self._index, _WAL_INDEX_HEADER, 0)
+        return header if len(header) == _WAL_INDEX_HEADER else None
+
+    def _require_idle(self) -> None:
+        if self._hanging:
+            with contextlib.suppress(Empty):
+                self._hanging = self._done.get_nowait()[0] != self._number
+            if self._hanging:
+                raise BusUnreachable.at(str(self._path), "an earlier read still hangs")
+
+    def _in_time(self, job: Callable[[], T]) -> T:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="bus-reader", daemon=True)
+            self._thread.start()
+        now = monotonic()
+        if self._first_until is None:
+            self._first_until = now + self._first_s
+        self._number += 1
+        self._jobs.put((self._number, job))
+        patience_s = max(self._deadline_s, self._first_until - now)
+        try:
+            _, found, error = self._done.get(timeout=patience_s)
+        except Empty:
+            self._hanging = True
+            raise BusUnreachable.at(str(self._path), f"no answer within {patience_s * 1000:.0f} ms") from None
+        if error is not None:
+            raise error
+        return found  # type: ignore[return-value]  # what the job returned
+
+    def _work(self) -> None:
+        while (asked := self._jobs.get()) is not None:
+            number, job = asked
+            try:
+                self._find()
+                found = job()
+                if self._index is None:
+                    self._index = self._open_index()
+                self._done.put((number, found, None))
+            except Exception as error:  # raised in the thread that asked
+                self._done.put((number, None, error))
+        self._let_go()
+
+    def _find(self) -> None:
+        """See to it that the file that is open is the one that others see."""
+        try:
+            stat = self._path.stat()
+        except OSError as error:
+            raise BusUnreachable.at(str(self._path), error.strerror or str(error)) from error
+        file, former = (stat.st_dev, stat.st_ino), self._file
+        if former not in (None, file):
+            self._let_go()
+            raise BusReplaced.at(str(self._path), "another file came to its place")
+        self._file = file
+
+    def _open_index(self) -> int | None:
+        try:
+            return os.open(f"{self._path}-shm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+
+    def _let_go(self) -> None:
+        self._bus.close()
+        if self._index is not None:
+            os.close(self._index)  # last: closing a file gives up this process's locks on it, SQLite's too
+        self._index = self._file = None
