@@ -52,16 +52,16 @@ def command(ctx: click.Context, names: tuple[str, ...], short: bool, seed: int, 
         output.say("Next: `lab chaos F6` tries one, `lab chaos` all of them in their short form.")
         output.result({"faults": [{"id": f.id, "does": f.does, "promise": f.promise, "asked": f.asked} for f in chosen]})
         return
-    results = _prove(output, chosen, short, seed, keep)
+    results = _prove(output, chosen, short, seed, keep, write)
     if write:
-        _write(output, results)
+        output.say(f"Written: {DOCS / 'faults.md'}.")
     failed = [result.id for result in results if not result.finding.held]
     output.say(f"Did not hold: {', '.join(failed)}." if failed else f"All {len(results)} promises held.")
     output.result({"results": results, "held": not failed})
     ctx.exit(1 if failed else 0)
 
 
-def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: int, keep: bool) -> "list[Result]":
+def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: int, keep: bool, write: bool) -> "list[Result]":
     from mlops_lab.chaos import Size
     from mlops_lab.chaos.catalogue import CATALOGUE
     from mlops_lab.chaos.runner import prove, require_tools
@@ -76,6 +76,8 @@ def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: in
         output.say(f"{len(chosen)} faults, {size} form, seed {seed}. On this machine {busy}; seconds are judged as if it were idle.")
         for fault, result in zip(chosen, prove(chosen, world, seed, size), strict=True):
             results.append(result)
+            if write:
+                _write(result)  # as they fall: who stops half an hour's run keeps what it found
             held = "held" if result.finding.held else "DID NOT HOLD"
             output.say(f"{fault.id:>4}  {held:<12} {result.seconds:6.1f} s  {fault.title}: {result.finding.measured}")
             for sentence in result.finding.broken:
@@ -107,15 +109,13 @@ def _lab_at(home: Path) -> "Lab":
     return Lab(load_settings(home=home))
 
 
-def _write(output: Output, results: "Sequence[Result]") -> None:
+def _write(result: "Result") -> None:
     from mlops_lab.chaos.bugs import BUGS
     from mlops_lab.chaos.catalogue import CATALOGUE
     from mlops_lab.chaos.results import Kept, page, read_results, write_results
 
-    today, commit = f"{datetime.now(UTC):%Y-%m-%d}", _commit()
-    write_results(DOCS / "faults.json", [Kept(result, today, commit) for result in results])
+    write_results(DOCS / "faults.json", [Kept(result, f"{datetime.now(UTC):%Y-%m-%d}", _commit())])
     (DOCS / "faults.md").write_text(page(CATALOGUE, read_results(DOCS / "faults.json"), BUGS))
-    output.say(f"Written: {DOCS / 'faults.md'}.")
 
 
 def _commit() -> str:
