@@ -285,16 +285,18 @@ def test_garbage_behind_a_request_is_refused_behind_its_reply_and_costs_nobody_e
 def test_an_offer_of_another_protocol_is_not_taken_up(tmp_path: Path) -> None:
     """Some clients offer HTTP/2 with their first request. It is answered in HTTP/1.1, once, and the connection goes on."""
     replica = a_replica(tmp_path)
-    offers = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
+    offer = a_request(BODY, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ")
     with listening(replica) as house:
-        caller = house.call()
-        whole = a_request(BODY, *offers)
-        for parts in ([whole], [whole[:30], whole[30:-4], whole[-4:]], [a_request(), whole + a_request()]):
-            caller.send(*parts, pause_s=0.02)
-            assert [caller.reply()[0] for _ in range(sum(part.count(b"POST ") for part in parts))].count(200) >= 1
+        for parts in ([offer], [offer[:30], offer[30:-4], offer[-4:]], [a_request(), offer + a_request()]):
+            caller = house.call().send(*parts, pause_s=0.02)
+            assert {caller.reply()[0] for _ in range(b"".join(parts).count(b"POST "))} == {200}
+            assert caller.send(a_request()).reply()[0] == 200
+        again = house.call().send(offer + offer * 2000)
+        assert [again.reply()[0] for _ in range(2)] == [200, 400]
+        assert again.is_closed
         websocket = house.call().send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert websocket.reply()[0] == 200
-    assert len(logged(replica)) == 5
+    assert len(logged(replica)) == 9
 
 
 def test_trailers_say_nothing_and_do_not_pile_up(tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ class FastProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_body = False
         self._asgi_body = False  # it belongs to the request that the ASGI app has
-        self._offered = False  # another protocol
+        self._offered = False  # this request offers another protocol
+        self._declined = False  # an earlier one did
         self._deaf = False
         self._since = monotonic()
 
@@ -179,7 +180,11 @@ class FastProtocol(HttpToolsProtocol):
 
     def _decline(self, rest: bytes) -> None:
         """Read a request that offers another protocol as if it did not: the parser would take its body for that protocol. Java's client
-        offers HTTP/2 in this way with every first request."""
+        offers HTTP/2 in this way with the first request of a connection; nobody needs to offer twice."""
+        if self._declined:
+            self._refuse(Refusal(400, "No upgrade", "This service speaks HTTP/1.1 only. Send the request without an Upgrade header."))
+            return
+        self._declined = True
         kept = [(name, value) for name, value in self.headers if name not in (b"connection", b"http2-settings", b"upgrade")]
         head = b"".join([self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n", *(b"%s: %s\r\n" % each for each in kept), b"\r\n"])
         self.parser = httptools.HttpRequestParser(self)
