@@ -267,6 +267,7 @@ def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
     async def story(client: httpx.AsyncClient) -> None:
         await client.post("/v1/predict", json={"items": [an_item()] * 4})
         await client.post("/v1/predict", json=3)
+        await client.post("/v1/feedback", json={"items": [an_outcome()]}, headers=BEARER)
         schema = (await client.get("/openapi.json")).json()
         assert set(schema["paths"]) == {"/v1/predict", "/v1/feedback", "/v1/model", "/healthz", "/readyz", "/metrics"}
         assert schema["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
@@ -282,6 +283,7 @@ def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
             'lab_serving_replies_total{route="predict",status="422"} 1.0',
             'lab_serving_predictions_total{purpose="live",variant="champion",version="1"} 4.0',
             'lab_serving_predict_seconds_bucket{le="+Inf",variant="champion",version="1"} 1.0',
+            'lab_serving_feedback_seconds_bucket{le="+Inf"} 1.0',
             'lab_serving_probability_bucket{le="0.3",variant="champion",version="1"} 0.0',
             'lab_serving_probability_bucket{le="0.35",variant="champion",version="1"} 4.0',
             'lab_serving_features_unknown_total{source="counts"} 1.0',

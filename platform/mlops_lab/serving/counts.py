@@ -35,6 +35,7 @@ class Counts:
         replies: By route and status.
         rows: Answered rows by variant and version, and purpose.
         latencies: Of `/v1/predict`, by variant and version: from a request's last byte to its reply.
+        feedback: The same of `/v1/feedback`.
         scores: Probabilities in `SCORE_BUCKETS` equal buckets, by variant and version.
         ages: Ages of the first row's features, by source.
         unknown: How often a source had nothing.
@@ -42,12 +43,13 @@ class Counts:
         turned_away: Requests that met a full queue, and connections that met a full house.
     """
 
-    __slots__ = ("ages", "latencies", "replayed", "replies", "rows", "scores", "turned_away", "unknown")
+    __slots__ = ("ages", "feedback", "latencies", "replayed", "replies", "rows", "scores", "turned_away", "unknown")
 
     def __init__(self) -> None:
         self.replies: Counter[tuple[str, int]] = Counter()
         self.rows: Counter[tuple[str, int, str]] = Counter()
         self.latencies: dict[Answerer, Histogram] = {}
+        self.feedback = Histogram(len(LATENCY_BOUNDS_S))
         self.scores: dict[Answerer, Histogram] = {}
         self.ages: dict[str, Histogram] = {}
         self.unknown: Counter[str] = Counter()
@@ -64,9 +66,9 @@ class Counts:
             self.scores.setdefault(key, Histogram(SCORE_BUCKETS - 1))
         return key
 
-    def took(self, answerer: Answerer, seconds: float) -> None:
-        """One request was answered."""
-        histogram = self.latencies[answerer]
+    def took(self, answerer: Answerer | None, seconds: float) -> None:
+        """One request was answered; None stands for feedback that was taken."""
+        histogram = self.feedback if answerer is None else self.latencies[answerer]
         histogram.buckets[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         histogram.sum += seconds
 

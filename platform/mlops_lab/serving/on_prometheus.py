@@ -44,6 +44,7 @@ class Metrics(Collector):
         yield rows
         what = "From a request's last byte to its reply."
         yield _histogram("lab_serving_predict_seconds", what, ("variant", "version"), LATENCY_BOUNDS_S, counts.latencies)
+        yield _histogram("lab_serving_feedback_seconds", what, (), LATENCY_BOUNDS_S, {(): counts.feedback})
         bounds = [(i + 1) / SCORE_BUCKETS for i in range(SCORE_BUCKETS - 1)]
         yield _histogram("lab_serving_probability", "Answered probabilities.", ("variant", "version"), bounds, counts.scores)
         what = "Event-time age of the newest fact used, of the first row of each request."

@@ -134,6 +134,8 @@ class Service:
                 for answer in answers:
                     counts.scored(answerer, answer["probability"])
                 counts.aged(answers[0]["feature_ages_s"])
+            elif call.route == FEEDBACK and reply.status == 202:
+                counts.took(None, now - call.came)
 
     def _question(self, call: Call, in_hand: dict[str, Call]) -> Question | None:
         """Read a call; None where its key was answered before, or is in hand. Raises Refusal."""
