@@ -253,7 +253,6 @@ def test_a_result_is_written_as_a_page_and_as_numbers_that_agree(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["serving.json", "serving.md"]
 
 
-@pytest.mark.skipif(not (RESULTS / "serving.json").exists(), reason="nothing was measured yet: `make bench`")
 def test_the_committed_page_is_that_of_the_committed_numbers() -> None:
     numbers = json.loads((RESULTS / "serving.json").read_text())
     assert page(numbers, numbers["machine"]) == (RESULTS / "serving.md").read_text()
