@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command
 @click.argument("what", metavar="[PERCENT|off|promote]", required=False)
-@click.option("--version", type=click.IntRange(min=1), help="Which version. Default: the newest that the judge was for.")
+@click.option("--version", type=click.IntRange(min=1), help="Default: the newest that the judge was for, or with --override the newest.")
 @click.option("--as", "name", metavar="NAME", help="Whose token to use, from the home's keys. Default: operator; to promote: approver.")
 @click.option("--why", metavar="TEXT", help="A sentence for the record. Needed for an override.")
 @click.option("--override", is_flag=True, help="Try a version that the judge was not for. It is on the record.")
@@ -63,7 +63,7 @@ def _begin(output: Output, lab: "Lab", share: float, version: int | None, name: 
     if override and not why:
         raise UsageError("An override needs a reason.", "say it with --why.")
     by = _operator(lab, name)
-    line = begin(version or newest_challenger(lab), share, present(lab), by, lab, why=why, override=override)
+    line = begin(version or newest_challenger(lab, judged=not override), share, present(lab), by, lab, why=why, override=override)
     output.say(f"Version {line.version} answers {line.weight:.1%} of the requests, as of {shown(line.at)}, by {line.by}: {line.why}")
     for service, loss in ((INFERENCE, "there are no requests"), (WATCHER, "nobody watches it")):
         if not runs(lab, service):

@@ -7,7 +7,7 @@ import click
 from mlops_lab.cli.opened import identity, open_lab, present, shown
 from mlops_lab.cli.output import Output
 from mlops_lab.cli.promote import served, took_in
-from mlops_lab.errors import ApprovalRefused, PromotionRefused, UsageError
+from mlops_lab.errors import ApprovalRefused, UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
@@ -34,7 +34,9 @@ def on(output: Output, version: int | None, sample: float, why: str, name: str |
         raise UsageError(f"{sample:g} % is no step of 0.1 %.", f"use {permille / 10:g}.")
     lab = open_lab()
     took_in(output, lab)
-    number = _newest(lab) if version is None else lab.ledger.version(version).number
+    from mlops_lab.pipelines.canary import newest_challenger
+
+    number = newest_challenger(lab, judged=False) if version is None else lab.ledger.version(version).number
     _assign(output, lab, number, permille, why, name)
 
 
@@ -47,15 +49,6 @@ def off(output: Output, why: str, name: str | None) -> None:
     lab = open_lab()
     took_in(output, lab)
     _assign(output, lab, None, 0, why, name)
-
-
-def _newest(lab: "Lab") -> int:
-    from mlops_lab.registry.version import State
-
-    for version in reversed(lab.ledger.versions()):
-        if lab.ledger.state(version.number) not in (State.SERVING, State.BARRED):
-            return version.number
-    raise PromotionRefused(f"{lab.model} has no version beside the champion that is not barred.", "train one with `lab train`.")
 
 
 def _assign(output: Output, lab: "Lab", version: int | None, permille: int, why: str, name: str | None) -> None:

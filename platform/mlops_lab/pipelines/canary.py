@@ -13,15 +13,21 @@ CHALLENGING = (State.JUDGED, State.APPROVED)
 _STEPS = 1000
 
 
-def newest_challenger(lab: Lab) -> int:
-    """The newest version that the judge was for and that neither serves nor was refused. Raises PromotionRefused where there is none."""
+def newest_challenger(lab: Lab, *, judged: bool = True) -> int:
+    """The newest version that the judge was for and that neither serves nor was refused; or, for those who may overrule the judge, the
+    newest that neither serves nor is barred. Raises PromotionRefused where there is none."""
     for version in reversed(lab.ledger.versions()):
-        judgement = lab.ledger.judgement(version.number)
-        if judgement and judgement.get("outcome") == "promote" and lab.ledger.state(version.number) in CHALLENGING:
+        state = lab.ledger.state(version.number)
+        if not judged and state not in (State.SERVING, State.BARRED):
             return version.number
+        judgement = lab.ledger.judgement(version.number)
+        if judged and judgement and judgement.get("outcome") == "promote" and state in CHALLENGING:
+            return version.number
+    if not judged:
+        raise PromotionRefused(f"{lab.model} has no version beside the champion that is not barred.", "train one with `lab train`.")
     raise PromotionRefused(
         f"No version of {lab.model} is there that the judge was for and that does not serve already.",
-        "`lab train` makes one, `lab judge N` judges it anew; or name one with --version.",
+        "`lab train` makes one, `lab judge N` judges it anew; or try one all the same with --override --why.",
     )
 
 
