@@ -373,11 +373,15 @@ def test_the_watcher_looks_between_messages_and_survives_a_guard_that_fails(lab:
 
 def test_the_newest_version_that_the_judge_was_for_is_tried(lab: GuardedLab) -> None:
     assert newest_challenger(lab) == 2
+    lab.ledger.refuse(2, "not this one", AT, PLATFORM)
+    with pytest.raises(PromotionRefused):
+        newest_challenger(lab)
+    assert newest_challenger(lab, judged=False) == 2  # for who may overrule that
 
     lab.ledger.bar(2, "bad", AT, PLATFORM)
 
-    with pytest.raises(PromotionRefused):
-        newest_challenger(lab)
+    with pytest.raises(PromotionRefused, match="no version beside the champion"):
+        newest_challenger(lab, judged=False)
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.001, 0.0005, float("nan")])
