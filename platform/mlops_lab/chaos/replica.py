@@ -1,6 +1,7 @@
 """One real serving process: started by argv with LAB_ settings, watched and ended by its pid."""
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -102,6 +103,19 @@ class Replica:
     def is_ready(self) -> bool:
         """Whether /readyz answers 200 now."""
         return self.get("/readyz")[0] == 200
+
+    def await_version(self, number: int, within_s: float = 15.0) -> None:
+        """Wait until it says that a version answers. Raises ServiceNotReady when it does not in time."""
+        until = time.monotonic() + within_s
+        while True:
+            status, body = self.get("/v1/model")
+            if status == 200 and json.loads(body)["version"] == number:
+                return
+            if time.monotonic() > until:
+                raise ServiceNotReady(
+                    f"Version {number} does not answer after {within_s:g} s.", "read the replica's log in its scratch home."
+                )
+            time.sleep(0.02)
 
     def get(self, path: str, timeout_s: float = 2.0) -> tuple[int, bytes]:
         """One GET on a connection of its own; status 0 when nothing answers."""

@@ -56,7 +56,7 @@ def run(world: World, seed: int, size: Size) -> RolledBack:
             with Client(Plan((replica.port,), str(history), str(home.bodies), f"load{number}", 4, pause_ms=5, seed=seed)) as client:
                 client.await_answers()
                 home.promote(2)
-                time.sleep(1.5)
+                replica.await_version(2)
                 with everything_gone(home):
                     at = time.monotonic_ns()
                     code, said = _lab(home, "rollback", "--why", "version 2 answers nonsense")

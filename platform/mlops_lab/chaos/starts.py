@@ -58,7 +58,7 @@ def _start(home: Home, how: str) -> Start:
     body = home.bodies.read_bytes().splitlines()[0]
     with home.replica() as before:
         before.start()
-        time.sleep(0.5)  # until it has written what it knows
+        before.await_version(1)  # ended politely, it has also written what it knows
         before.end()
     with ExitStack() as away:
         settings = spoil(home)

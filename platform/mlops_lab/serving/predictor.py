@@ -3,6 +3,7 @@
 All requests that came in together are worked on together: one look at the bus, one evaluation of the champion for all their rows.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -15,6 +16,8 @@ from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.loaded import Loaded, Slot, picked, share_of
 from mlops_lab.serving.shadow import Shadow
 from mlops_lab.serving.trial import on_trial
+
+_log = logging.getLogger(__name__)
 
 _WAITING = NoChampion("Still to be scored.", "this is never seen.")
 
@@ -95,7 +98,8 @@ class Predictor:
         """Score the rows of many requests at once; if that fails, each request alone, so that it fails for itself."""
         try:
             found: list[float] | None = champion.scorer.score_rows(pool)
-        except Exception:
+        except Exception as error:
+            _log.warning("serving.scored_one_by_one", extra={"requests": len(pooled), "why": repr(error)[:200]})
             found = None
         at = 0
         for i, count in pooled:
