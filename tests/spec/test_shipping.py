@@ -451,7 +451,7 @@ def test_how_much_stays_has_a_floor_and_a_ceiling(tmp_path: Path) -> None:
         return kept_bytes(lab) // 1024 // 1024
 
     assert kept() == 1024
-    assert kept(log_keep_mib=0) == 64  # what keys are read back from
+    assert kept(log_keep_mib=0) == 32  # what keys are read back from
     assert kept(log_limit_mib=100) == 50  # or the service would stand at its limit
 
 
