@@ -6,8 +6,8 @@ LabError
 ├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
 │                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
-├── ServiceError       BusUnreachable (BusReplaced), MessageUnreadable, RegistryUnreachable, StoreUnreachable, LogUnwritable, PortInUse,
-│                      ServiceNotReady
+├── ServiceError       BusUnreachable (BusReplaced), MessageUnreadable, RegistryUnreachable, StoreUnreachable, FeatureStoreUnreachable,
+│                      LogUnwritable, PortInUse, ServiceNotReady
 └── UsageError         SettingsWrong, HomeInUse, UnknownName
 """
 
@@ -253,6 +253,14 @@ class StoreUnreachable(ServiceError):
     @classmethod
     def at(cls, where: str, why: str) -> Self:
         return cls(f"The store at {where} does not answer: {why}.", "check the disk and its permissions with `lab doctor`.")
+
+
+class FeatureStoreUnreachable(ServiceError):
+    """The online table of the feature store does not answer, or not in time."""
+
+    @classmethod
+    def at(cls, where: str, why: str) -> Self:
+        return cls(f"The online feature store at {where} does not answer: {why}.", "see `lab status` and `lab doctor`; answers go on.")
 
 
 class LogUnwritable(ServiceError):

@@ -108,6 +108,34 @@ class CanarySettings(Section):
     alpha: float = Field(0.01, gt=0, lt=0.5, description="Chance of a wrong verdict over all looks at one canary.")
 
 
+class EventSettings(Section):
+    """The event bus. Which one a home uses is recorded in the home by `lab up --with`; a container says it here."""
+
+    bus: Literal["", "embedded", "kafka"] = Field("", description="Where events travel; empty is what the home has recorded.")
+    kafka: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, host:port, comma-separated.")
+    prefix: str = Field("lab.", pattern=r"^[a-zA-Z0-9._-]{0,60}$", description="What topics and groups begin with on a broker.")
+    replication: int = Field(1, ge=1, le=7, description="Replicas of each topic that is created; 3 wants three brokers.")
+    security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field("PLAINTEXT", description="How brokers are spoken to.")
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("SCRAM-SHA-512", description="SASL mechanism.")
+    user: str = Field("", description="SASL user.")
+    password_file: Path | None = Field(None, description="File with the SASL password.")
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that the brokers' own are checked by; unset takes the system's.")
+    timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds after which a broker that does not answer is down.")
+
+
+class FeatureSettings(Section):
+    """Online features. Which store a home uses is recorded in the home by `lab up --with`; a container says it here."""
+
+    store: Literal["", "process", "sqlite", "redis"] = Field(
+        "",
+        description="Where online features are: the service's own process, or Feast's online store; empty is what the home recorded.",
+    )
+    redis: str = Field("redis://127.0.0.1:6379/0", description="Address of Redis.")
+    redis_password_file: Path | None = Field(None, description="File with the password of Redis.")
+    timeout_ms: float = Field(20.0, gt=0, le=1000, description="Milliseconds that one reading of features may take.")
+    lateness_s: int = Field(600, ge=0, description="Seconds of event time that a fact may be late and still count as in time.")
+
+
 class FaultSettings(Section):
     """Faults on purpose, for drills. All are off unless a variable is set."""
 
@@ -131,6 +159,8 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     canary: CanarySettings = CanarySettings()
     fault: FaultSettings = FaultSettings()
+    events: EventSettings = EventSettings()
+    features: FeatureSettings = FeatureSettings()
 
 
 def load_settings(**given: object) -> Settings:

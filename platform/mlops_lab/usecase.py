@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_lab.features import Ask, Feature, OnlineFeatures
+from mlops_lab.features.rows import RowReader, RowState, RowView
 
 if TYPE_CHECKING:  # the serving process reads this module and must stay free of pandas
     import pandas as pd
@@ -32,7 +33,20 @@ class OnlineUseCase(Protocol):
         ...
 
     def online(self) -> OnlineFeatures:
-        """A new, empty feature state."""
+        """A new, empty feature state in this process, kept up to date by facts from the bus."""
+        ...
+
+    @property
+    def row_views(self) -> tuple[RowView, ...]:
+        """The rows of the online table."""
+        ...
+
+    def row_state(self) -> RowState:
+        """A new, empty fold of facts into rows of the online table."""
+        ...
+
+    def from_rows(self, reader: RowReader) -> OnlineFeatures:
+        """Features read from the rows of a store, equal to those of `online` at each moment that the rows still cover."""
         ...
 
     @property

@@ -3,6 +3,20 @@
 from mlops_lab.events.message import Message
 from mlops_lab.events.outbox import Outbox, Pending, relay
 from mlops_lab.events.port import Delivery, EventBus, Topics
-from mlops_lab.events.topics import ANSWERS, CONTROL, OBSERVATIONS, REFERENCES
+from mlops_lab.events.topics import ANSWERS, CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, SCHEDULE
 
-__all__ = ["ANSWERS", "CONTROL", "OBSERVATIONS", "REFERENCES", "Delivery", "EventBus", "Message", "Outbox", "Pending", "Topics", "relay"]
+__all__ = [
+    "ANSWERS",
+    "CONTROL",
+    "FEEDBACK",
+    "OBSERVATIONS",
+    "REFERENCES",
+    "SCHEDULE",
+    "Delivery",
+    "EventBus",
+    "Message",
+    "Outbox",
+    "Pending",
+    "Topics",
+    "relay",
+]

@@ -56,7 +56,11 @@ class BusInTime:
         self._number = 0
         self._hanging = False
 
-    def read(self, topic: str, after: int, limit: int = 1000) -> Sequence[Delivery]:
+    def partitions(self, topic: str) -> int:
+        """See Topics.partitions."""
+        return 1
+
+    def read(self, topic: str, after: int, limit: int = 1000, partition: int = 0) -> Sequence[Delivery]:
         """See Topics.read. Raises BusUnreachable after the deadline too."""
         self._require_idle()
         stamp, now = self._stamp(), monotonic()
@@ -68,7 +72,7 @@ class BusInTime:
             self._nothing_new[topic] = (after, stamp, now + _LOOK_EVERY_S)
         return found
 
-    def head(self, topic: str) -> int:
+    def head(self, topic: str, partition: int = 0) -> int:
         """See Topics.head. Raises BusUnreachable after the deadline too."""
         self._require_idle()
         return self._in_time(lambda: self._bus.head(topic))

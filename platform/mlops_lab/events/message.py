@@ -18,10 +18,12 @@ class Message:
     Attributes:
         type: CloudEvents `type`, such as `FlightDeparted` or `RetrainModel`.
         at: CloudEvents `time`: event time, aware, UTC.
-        subject: CloudEvents `subject`, also the partition key: an airport, a tail number, a model.
+        subject: CloudEvents `subject`: an airport, a tail number, a model.
         data: JSON object. Numbers, texts, ids; no floats that are NaN or infinite.
         id: Unique per event; publishing the same id twice has the effect of once.
         traceparent: The request that led to it, as the distributed tracing extension of CloudEvents writes it (W3C); empty without.
+        partition_key: What has to stay in order, as the partitioning extension of CloudEvents writes it; empty stands for the subject.
+        version: Of the schema of `data`, 1, 2, 3, ...; a later version adds fields that may be missing, it takes none away.
     """
 
     type: str
@@ -31,6 +33,13 @@ class Message:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     source: str = SOURCE
     traceparent: str = ""
+    partition_key: str = ""
+    version: int = 1
+
+    @property
+    def key(self) -> str:
+        """Messages of one key stay in order, on whatever bus."""
+        return self.partition_key or self.subject
 
     def to_cloudevent(self) -> dict[str, Any]:
         """The structured-mode JSON object, `specversion` 1.0."""

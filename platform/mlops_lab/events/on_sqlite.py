@@ -67,7 +67,10 @@ class SqliteBus:
                 raise BusUnreachable.at(str(self._path), str(error)) from error
         return head - before
 
-    def read(self, topic: str, after: int, limit: int = 1000) -> Sequence[Delivery]:
+    def partitions(self, topic: str) -> int:
+        return 1
+
+    def read(self, topic: str, after: int, limit: int = 1000, partition: int = 0) -> Sequence[Delivery]:
         found = self._query(
             "SELECT offset, id, source, type, at, subject, data, traceparent FROM message"
             " WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?",
@@ -83,14 +86,14 @@ class SqliteBus:
                 raise MessageUnreadable.at(str(self._path), topic, row[0], str(error)) from error
         return deliveries
 
-    def head(self, topic: str) -> int:
+    def head(self, topic: str, partition: int = 0) -> int:
         return int(self._query("SELECT COALESCE(MAX(offset), 0) FROM message WHERE topic = ?", (topic,))[0][0])
 
-    def committed(self, group: str, topic: str) -> int:
+    def committed(self, group: str, topic: str, partition: int = 0) -> int:
         found = self._query("SELECT offset FROM progress WHERE grp = ? AND topic = ?", (group, topic))
         return int(found[0][0]) if found else 0
 
-    def commit(self, group: str, topic: str, offset: int) -> None:
+    def commit(self, group: str, topic: str, offset: int, partition: int = 0) -> None:
         self._query(
             "INSERT INTO progress VALUES (?,?,?) ON CONFLICT (grp, topic) DO UPDATE SET offset = excluded.offset",
             (group, topic, offset),

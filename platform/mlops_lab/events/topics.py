@@ -1,13 +1,52 @@
-"""The topics of the platform and what travels on each."""
+"""The topics of the platform: what travels on each, what stays in order, how much of it is kept. One table, for every bus."""
+
+from dataclasses import dataclass
 
 OBSERVATIONS = "observations"
-"""What happens in the world: departures, arrivals, weather. Keyed by what the online features are keyed by."""
-
 REFERENCES = "references"
-"""Slow-moving facts, such as aircraft. Read from the start by whoever needs them; the newest per subject counts."""
-
+SCHEDULE = "schedule"
 CONTROL = "control"
-"""What the platform does: facts such as `ModelPromoted` and orders such as `RetrainModel`. Low volume, read by handlers."""
-
 ANSWERS = "answers"
-"""What the service answered: one `PredictionsAnswered` per live request, told when it is in the table. Ids, never features."""
+FEEDBACK = "feedback"
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic.
+
+    Attributes:
+        name: On a broker it has the settings' prefix before it.
+        meaning: What travels on it.
+        key: What its messages are keyed by, and so what stays in order.
+        partitions: On a broker; the embedded log has one of each.
+        retention_s: How long a broker keeps a message, in seconds of wall time since it came; None for ever.
+        compacted: Only the newest message per key is kept.
+    """
+
+    name: str
+    meaning: str
+    key: str
+    partitions: int
+    retention_s: int | None
+    compacted: bool = False
+
+    @property
+    def dead(self) -> str:
+        """The topic for what could not be worked on, with the reason."""
+        return f"{self.name}.dead"
+
+
+TOPICS: dict[str, Topic] = {
+    topic.name: topic
+    for topic in (
+        Topic(OBSERVATIONS, "what happens in the world: departures, arrivals, weather", "aircraft, else airport", 6, 14 * DAY_S),
+        Topic(REFERENCES, "slow-moving facts such as aircraft; the newest per key counts", "aircraft", 1, None, compacted=True),
+        Topic(SCHEDULE, "flights as they are planned, before they are asked about", "aircraft, else flight", 6, 14 * DAY_S),
+        # One partition: orders and facts of the platform follow from each other, whatever model they are about.
+        Topic(CONTROL, "what the platform does: facts such as ModelPromoted, orders such as RetrainModel", "model", 1, 365 * DAY_S),
+        Topic(ANSWERS, "what the service answered, told when it is in the table: ids, never features", "request", 6, 30 * DAY_S),
+        Topic(FEEDBACK, "outcomes, hours or days after the answer", "prediction", 6, 30 * DAY_S),
+    )
+}

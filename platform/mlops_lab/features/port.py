@@ -1,6 +1,6 @@
 """The online side of the feature store: facts go in as they happen, the features of one moment come out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from mlops_lab.events import Message
@@ -17,4 +17,12 @@ class OnlineFeatures(Protocol):
 
     def read(self, ask: Ask) -> FeatureRow:
         """The features as known at `ask.moment`."""
+        ...
+
+    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow]:
+        """The features of each ask, in order; one look at the store for all of them.
+
+        Raises:
+            FeatureStoreUnreachable: The state is kept elsewhere, and that does not answer in time.
+        """
         ...

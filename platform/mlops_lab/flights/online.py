@@ -6,7 +6,7 @@ events, and a fact that is already here but lies behind the question's moment is
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlops_lab.events import Message
@@ -31,11 +31,11 @@ class FlightState:
     """Implements `OnlineFeatures` for flights."""
 
     def __init__(self) -> None:
-        self._by_origin: dict[str, _Recent] = defaultdict(_Recent)
-        self._by_carrier: dict[tuple[str, str], _Recent] = defaultdict(_Recent)
-        self._by_destination: dict[str, _Recent] = defaultdict(_Recent)
-        self._by_aircraft: dict[str, _Recent] = defaultdict(_Recent)
-        self._weather: dict[str, _Recent] = defaultdict(_Recent)
+        self._by_origin: dict[str, Recent] = defaultdict(Recent)
+        self._by_carrier: dict[tuple[str, str], Recent] = defaultdict(Recent)
+        self._by_destination: dict[str, Recent] = defaultdict(Recent)
+        self._by_aircraft: dict[str, Recent] = defaultdict(Recent)
+        self._weather: dict[str, Recent] = defaultdict(Recent)
         self._register: dict[str, tuple[float | None, float | None]] = {}
 
     def apply(self, messages: Iterable[Message]) -> None:
@@ -84,8 +84,11 @@ class FlightState:
         }
         return FeatureRow(values, ages)
 
+    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow]:
+        return list(map(self.read, asks))
+
     @staticmethod
-    def _mean(lists: "dict[Any, _Recent]", key: Any, now: int, window_s: int) -> tuple[Mean, float | None]:
+    def _mean(lists: "dict[Any, Recent]", key: Any, now: int, window_s: int) -> tuple[Mean, float | None]:
         recent = lists.get(key)
         if recent is None:
             return _NOTHING, None
@@ -93,7 +96,7 @@ class FlightState:
         return (Mean(total, count), float(now - newest)) if count else (_NOTHING, None)
 
     @staticmethod
-    def _newest(lists: "dict[Any, _Recent]", key: Any, now: int, max_age_s: int) -> "_Fact | None":
+    def _newest(lists: "dict[Any, Recent]", key: Any, now: int, max_age_s: int) -> "_Fact | None":
         recent = lists.get(key)
         return recent.newest(now - max_age_s, now) if recent else None
 
@@ -104,7 +107,7 @@ _Fact = tuple[int, int, int, Any]
 """Second, rank among facts of the same second, delay in minutes, what it is about (a flight, or the observed values)."""
 
 
-class _Recent:
+class Recent:
     """Facts of one key in order of event time, without repeats, the old ones forgotten.
 
     Their seconds and the running totals of their delays are kept beside them: every request asks for sums over windows, and a window is
@@ -118,7 +121,8 @@ class _Recent:
         self._seconds: list[int] = []
         self._totals: list[int] = [0]  # one more than facts: the total before each, and the total of all
 
-    def add(self, fact: _Fact) -> None:
+    def add(self, fact: _Fact) -> bool:
+        """Take a fact in; False where it was in already."""
         facts, seconds, totals = self._facts, self._seconds, self._totals
         if not facts or fact[:3] > facts[-1][:3]:
             facts.append(fact)
@@ -130,13 +134,19 @@ class _Recent:
             while at and facts[at - 1][:3] == fact[:3]:
                 at -= 1
                 if facts[at][3] == fact[3]:
-                    return
+                    return False
             facts.insert(place, fact)
             seconds.insert(place, fact[0])
             totals[place + 1 :] = [totals[place] + fact[2], *(total + fact[2] for total in totals[place + 1 :])]
         if len(facts) >= 64 and seconds[len(facts) // 2] < seconds[-1] - KEPT_S:
             old = bisect_right(seconds, seconds[-1] - KEPT_S)
             del facts[:old], seconds[:old], totals[:old]
+        return True
+
+    def last(self, span_s: int) -> tuple[int, Sequence[_Fact]]:
+        """The facts of the last so many seconds before the newest one, and the second behind which they are all of them."""
+        since = max(0, self._seconds[-1] - span_s)
+        return since, self._facts[bisect_right(self._seconds, since) :]
 
     def sum_of(self, after: int, until: int) -> tuple[int, int, int]:
         """Of the facts in (after, until]: the sum of their delays, how many they are, and the second of the newest (0 for none)."""

@@ -3,8 +3,10 @@
 from typing import Any
 
 from mlops_lab.features import Feature, OnlineFeatures
+from mlops_lab.features.rows import RowReader, RowState, RowView
 from mlops_lab.flights.online import FlightState
 from mlops_lab.flights.request import MODEL, Flight, Outcome, ask
+from mlops_lab.flights.rows import VIEWS, FlightRows, FlightsFromRows
 from mlops_lab.flights.transform import FEATURES
 
 
@@ -19,3 +21,13 @@ class FlightsOnline:
 
     def online(self) -> OnlineFeatures:
         return FlightState()
+
+    @property
+    def row_views(self) -> tuple[RowView, ...]:
+        return VIEWS
+
+    def row_state(self) -> RowState:
+        return FlightRows()
+
+    def from_rows(self, reader: RowReader) -> OnlineFeatures:
+        return FlightsFromRows(reader)
