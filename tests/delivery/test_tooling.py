@@ -86,11 +86,11 @@ def test_no_target_asks_for_something_that_is_not_there(target: str) -> None:
     subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
 
 
-def test_ci_runs_lint_then_test_then_faults_and_takes_no_argument() -> None:
+def test_ci_runs_lint_then_tests_then_faults_and_takes_no_argument() -> None:
     script = ROOT / ".ci" / "run"
     subprocess.run(["bash", "-n", str(script)], check=True)
     steps = re.findall(r"^step make ([\w-]+)", script.read_text(), re.MULTILINE)
-    assert steps[-3:] == ["lint", "test", "chaos-short"]
+    assert steps[-4:] == ["lint", "test", "test-services", "chaos-short"]
     refused = subprocess.run(["bash", str(script), "fast"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "no argument" in refused.stderr
@@ -153,6 +153,15 @@ def imported_by(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
     return names
+
+
+def test_every_test_is_run_by_one_of_the_two_targets() -> None:
+    """`make test` runs `testpaths`, `make test-services` its folder; a new folder beside them would be run by nobody."""
+    paths = [ROOT / path for path in PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]]
+    assert ROOT / "tests" / "services" not in paths
+    paths.append(ROOT / "tests" / "services")
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        assert any(file.is_relative_to(path) for path in paths), f"{file.relative_to(ROOT)} is run by no target"
 
 
 def test_imports_have_a_direction() -> None:

@@ -1,0 +1,92 @@
+"""What tests against real parts share: a topic prefix and a Redis database of their own, and a clear end where a part is missing.
+
+A missing part fails the suite instead of skipping it: what is skipped for years is not tested. Start the parts and run
+`make test-services`; LAB_TEST_KAFKA and LAB_TEST_REDIS name others than the usual addresses.
+"""
+
+import uuid
+from collections.abc import Iterator
+from typing import Never
+
+import pytest
+import redis
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from mlops_lab.settings import EventSettings, FeatureSettings
+
+DATABASES = range(1, 16)
+CLAIM_S = 900
+
+
+def missing(what: str, next_step: str) -> Never:
+    pytest.exit(f"{what}\nNext: {next_step}", returncode=1)
+
+
+@pytest.fixture(scope="session")
+def kafka(addresses: dict[str, str]) -> str:
+    """Bootstrap servers of a broker that answers."""
+    servers = addresses["LAB_TEST_KAFKA"]
+    try:
+        AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(timeout=5)
+    except KafkaException as error:
+        missing(
+            f"No Kafka answers at {servers} ({error.args[0].str()}).",
+            "start Apache Kafka 4 there, for instance from its container image, or name another by LAB_TEST_KAFKA=host:port.",
+        )
+    return servers
+
+
+@pytest.fixture
+def topic_prefix(kafka: str) -> Iterator[str]:
+    """What the test's topics and groups begin with; whatever it leaves of them is deleted afterwards."""
+    prefix = f"test-{uuid.uuid4().hex[:12]}."
+    yield prefix
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    topics = [name for name in admin.list_topics(timeout=10).topics if name.startswith(prefix)]
+    groups = [group.group_id for group in admin.list_consumer_groups().result(timeout=10).valid if group.group_id.startswith(prefix)]
+    removals = (admin.delete_topics(topics) if topics else {}) | (admin.delete_consumer_groups(groups) if groups else {})
+    for removal in removals.values():
+        removal.result(timeout=30)
+
+
+@pytest.fixture
+def events_on_kafka(kafka: str, topic_prefix: str) -> EventSettings:
+    """Settings of a bus on the broker, under the test's own prefix."""
+    return EventSettings(bus="kafka", kafka=kafka, prefix=topic_prefix)
+
+
+@pytest.fixture(scope="session")
+def redis_server(addresses: dict[str, str]) -> str:
+    """Address of a Redis that answers, database 0."""
+    url = addresses["LAB_TEST_REDIS"]
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5) as server:
+            server.ping()
+    except redis.RedisError as error:
+        missing(
+            f"No Redis answers at {url} ({error}).",
+            "start one: `redis-server --bind 127.0.0.1 --save ''` (Debian: redis-server), or name another by LAB_TEST_REDIS=redis://host:port/0.",
+        )
+    return url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> Iterator[str]:
+    """Address of an empty database that no other test uses meanwhile; emptied again afterwards."""
+    base = redis_server.rpartition("/")[0]
+    with redis.Redis.from_url(redis_server) as claims:
+        # Claims are in database 0 and end by themselves, or a killed run would keep its database for ever.
+        number = next((each for each in DATABASES if claims.set(f"lab:test:claim:{each}", 1, nx=True, ex=CLAIM_S)), None)
+        assert number is not None, f"all {len(DATABASES)} test databases of {redis_server} are in use: wait for the other runs"
+        with redis.Redis.from_url(f"{base}/{number}") as own:
+            own.flushdb()
+            yield f"{base}/{number}"
+            own.flushdb()
+        claims.delete(f"lab:test:claim:{number}")
+
+
+@pytest.fixture
+def features_on_redis(redis_url: str) -> FeatureSettings:
+    """Settings of an online store in the test's own database."""
+    return FeatureSettings(store="redis", redis=redis_url)
