@@ -83,6 +83,7 @@ def test_an_answered_request_is_told_as_one_event_of_ids(lab: SmallLab) -> None:
         "time": LATER,
         "subject": MODEL,
         "datacontenttype": "application/json",
+        "dataschema": f"urn:mlops-lab:event:{first.type}:1",
         "traceparent": TRACE,
         "data": data,
     }
@@ -116,8 +117,10 @@ def test_a_bus_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
         db.execute("INSERT INTO message VALUES ('answers', 1, 'old', 's', 'T', ?, 'm', '{}')", (AT,))
     db.close()
     for bus in (SqliteBus(path), SqliteBus(path)):
-        bus.publish(ANSWERS, [Message("T", NOW, "m", {}, id="new", traceparent=TRACE)])
-        assert [(one.message.id, one.message.traceparent) for one in bus.read(ANSWERS, 0)] == [("old", ""), ("new", TRACE)]
+        new = Message("T", NOW, "m", {}, id="new", traceparent=TRACE, partition_key="k", version=2)
+        bus.publish(ANSWERS, [new])
+        old = Message("T", from_iso(AT), "m", {}, id="old", source="s")
+        assert [one.message for one in bus.read(ANSWERS, 0)] == [old, new]
         bus.close()
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from mlops_lab.clock import from_iso, iso
 
 SOURCE = "mlops-lab"
+SCHEMA = "urn:mlops-lab:event"
+"""What `dataschema` begins with; the type and the version follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,14 @@ class Message:
         """Messages of one key stay in order, on whatever bus."""
         return self.partition_key or self.subject
 
+    @property
+    def dataschema(self) -> str:
+        """CloudEvents `dataschema`: what `data` looks like."""
+        return f"{SCHEMA}:{self.type}:{self.version}"
+
     def to_cloudevent(self) -> dict[str, Any]:
         """The structured-mode JSON object, `specversion` 1.0."""
-        traced = {"traceparent": self.traceparent} if self.traceparent else {}
-        return {
+        event: dict[str, Any] = {
             "specversion": "1.0",
             "id": self.id,
             "source": self.source,
@@ -52,19 +58,46 @@ class Message:
             "time": iso(self.at),
             "subject": self.subject,
             "datacontenttype": "application/json",
-            **traced,
-            "data": dict(self.data),
+            "dataschema": self.dataschema,
         }
+        if self.traceparent:
+            event["traceparent"] = self.traceparent
+        if self.partition_key:
+            event["partitionkey"] = self.partition_key
+        event["data"] = dict(self.data)
+        return event
 
     @classmethod
     def from_cloudevent(cls, event: Mapping[str, Any]) -> "Message":
-        """Read a structured-mode object back. Raises KeyError or ValueError where it is not one."""
+        """Read a structured-mode object back; without `dataschema` it is of version 1. Raises ValueError where it is not one of ours."""
+        if event.get("specversion") != "1.0":
+            raise ValueError(f"its specversion is {event.get('specversion')!r}, not '1.0'")
+        kind, data = _text(event, "type"), event.get("data")
+        if not isinstance(data, dict):
+            raise ValueError("its data is no JSON object")
         return cls(
-            type=event["type"],
-            at=from_iso(event["time"]),
-            subject=event["subject"],
-            data=event["data"],
-            id=event["id"],
-            source=event["source"],
-            traceparent=event.get("traceparent", ""),
+            type=kind,
+            at=from_iso(_text(event, "time")),
+            subject=_text(event, "subject"),
+            data=data,
+            id=_text(event, "id"),
+            source=_text(event, "source"),
+            traceparent=_text(event, "traceparent") if "traceparent" in event else "",
+            partition_key=_text(event, "partitionkey") if "partitionkey" in event else "",
+            version=_version(event["dataschema"], kind) if "dataschema" in event else 1,
         )
+
+
+def _text(event: Mapping[str, Any], name: str) -> str:
+    value = event.get(name)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"its {name} is {value!r}, not a text" if name in event else f"it has no {name}")
+    return value
+
+
+def _version(schema: object, kind: str) -> int:
+    begin = f"{SCHEMA}:{kind}:"
+    number = schema[len(begin) :] if isinstance(schema, str) and schema.startswith(begin) else ""
+    if not (number.isascii() and number.isdigit() and number[0] != "0"):
+        raise ValueError(f"its dataschema is {schema!r}, not {begin}1 or a later version")
+    return int(number)

@@ -4,11 +4,10 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlops_lab.clock import iso
+from mlops_lab.clock import from_iso, iso
 from mlops_lab.errors import BusUnreachable, MessageUnreadable
 from mlops_lab.events.message import SOURCE, Message
 from mlops_lab.events.port import Delivery
@@ -17,12 +16,21 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS message (
     topic TEXT NOT NULL, offset INTEGER NOT NULL, id TEXT NOT NULL, source TEXT NOT NULL, type TEXT NOT NULL,
     at TEXT NOT NULL, subject TEXT NOT NULL, data TEXT NOT NULL, traceparent TEXT NOT NULL DEFAULT '',
+    partition_key TEXT NOT NULL DEFAULT '', version INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (topic, offset)) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (topic, id);
 CREATE TABLE IF NOT EXISTS progress (
     grp TEXT NOT NULL, topic TEXT NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (grp, topic)) WITHOUT ROWID;
 """
-
+_LATER = {
+    "traceparent": "TEXT NOT NULL DEFAULT ''",
+    "partition_key": "TEXT NOT NULL DEFAULT ''",
+    "version": "INTEGER NOT NULL DEFAULT 1",
+}
+"""The columns that came after the first release, in their order."""
+_COLUMNS = "id, source, type, at, subject, data, traceparent, partition_key, version"
+_INSERT = f"INSERT INTO message (topic, offset, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (topic, id) DO NOTHING"
+_SELECT = f"SELECT offset, {_COLUMNS} FROM message WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?"
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
@@ -47,7 +55,10 @@ class SqliteBus:
         self._connection: sqlite3.Connection | None = None
 
     def publish(self, topic: str, messages: Iterable[Message]) -> int:
-        rows = [(m.id, m.source, m.type, iso(m.at), m.subject, _encode(dict(m.data)), m.traceparent) for m in messages]
+        rows = [
+            (m.id, m.source, m.type, iso(m.at), m.subject, _encode(dict(m.data)), m.traceparent, m.partition_key, m.version)
+            for m in messages
+        ]
         if not rows:
             return 0
         with self._lock:
@@ -56,10 +67,7 @@ class SqliteBus:
                 db.execute("BEGIN IMMEDIATE")
                 head = before = self._head(db, topic)
                 for row in rows:
-                    head += db.execute(
-                        "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (topic, id) DO NOTHING",
-                        (topic, head + 1, *row),
-                    ).rowcount
+                    head += db.execute(_INSERT, (topic, head + 1, *row)).rowcount
                 db.execute("COMMIT")
             except sqlite3.Error as error:
                 if db.in_transaction:
@@ -71,11 +79,7 @@ class SqliteBus:
         return 1
 
     def read(self, topic: str, after: int, limit: int = 1000, partition: int = 0) -> Sequence[Delivery]:
-        found = self._query(
-            "SELECT offset, id, source, type, at, subject, data, traceparent FROM message"
-            " WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?",
-            (topic, after, limit),
-        )
+        found = self._query(_SELECT, (topic, after, limit))
         deliveries: list[Delivery] = []
         for row in found:
             try:
@@ -142,26 +146,25 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA synchronous=NORMAL")
     db.execute("PRAGMA wal_autocheckpoint=8000")  # pages; a checkpoint waits for the disk, so not every second one
     db.executescript(_SCHEMA)
-    _add_traceparent(db)
+    _add_columns(db)
 
 
-def _add_traceparent(db: sqlite3.Connection) -> None:
-    """Give a bus of an earlier release the column that it lacks; of two processes that open it at once, one does."""
-    if any(column[1] == "traceparent" for column in db.execute("PRAGMA table_info(message)")):
-        return
-    try:
-        db.execute("ALTER TABLE message ADD COLUMN traceparent TEXT NOT NULL DEFAULT ''")
-    except sqlite3.OperationalError as error:
-        if "duplicate column" not in str(error):
-            raise
+def _add_columns(db: sqlite3.Connection) -> None:
+    """Give a bus of an earlier release the columns that it lacks; of two processes that open it at once, one does."""
+    there = {column[1] for column in db.execute("PRAGMA table_info(message)")}
+    for name, kind in _LATER.items():
+        if name not in there:
+            try:
+                db.execute(f"ALTER TABLE message ADD COLUMN {name} {kind}")
+            except sqlite3.OperationalError as error:
+                if "duplicate column" not in str(error):
+                    raise
 
 
-def _message(row: tuple[bytes, ...]) -> Message:
+def _message(row: tuple[Any, ...]) -> Message:
     """Raises ValueError or TypeError for what was not written by `publish`."""
-    identifier, source, kind, at, subject, data, traceparent = (value.decode() for value in row)
-    # Written by `iso` above, so the last character is Z; parsing without it is three times faster on a busy topic.
-    moment = datetime.fromisoformat(at[:-1]).replace(tzinfo=UTC)
+    identifier, source, kind, at, subject, data, traceparent, partition_key = (value.decode() for value in row[:-1])
     content = json.loads(data)
     if not isinstance(content, dict):
         raise TypeError("its data is no JSON object")
-    return Message(type=kind, at=moment, subject=subject, data=content, id=identifier, source=source or SOURCE, traceparent=traceparent)
+    return Message(kind, from_iso(at), subject, content, identifier, source or SOURCE, traceparent, partition_key, int(row[-1]))
