@@ -15,6 +15,7 @@ from mlops_lab.bootstrap.founding import found
 from mlops_lab.cli import checks
 from mlops_lab.cli.checks import MIB, Health
 from mlops_lab.cli.main import run
+from mlops_lab.clock import from_iso
 from mlops_lab.data import frames, shipping
 from mlops_lab.data.on_delta import DeltaTables
 from mlops_lab.data.shipping import SET_ASIDE
