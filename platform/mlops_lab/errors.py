@@ -2,7 +2,7 @@
 
 LabError
 ├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData,
-│                      FeaturesWrong
+│                      FeaturesWrong, EventRefused
 ├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
 │                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
@@ -102,6 +102,24 @@ class FeaturesWrong(DataError):
     @classmethod
     def not_a_number(cls, feature: str, found: object) -> Self:
         return cls(f"Feature '{feature}' is a number, and {found!r} is not one.", "give a number, or None where nothing is known.")
+
+
+class EventRefused(DataError):
+    """An event is not what its type says, or does not belong where it is. It is put among the dead letters and has no other effect.
+
+    Attributes:
+        reason: `unknown_type`, `unknown_version`, `wrong_topic`, `malformed_data`, `wrong_subject`, `wrong_key` or `from_the_future`.
+        field: The attribute of the CloudEvent that is wrong, such as `data.delay_min`.
+    """
+
+    reason: str = ""
+    field: str = ""
+
+    @classmethod
+    def of(cls, kind: str, identifier: str, reason: str, field: str, why: str, next_step: str) -> Self:
+        error = cls(f"Event {identifier} ({kind}) is refused: {why}.", next_step)
+        error.reason, error.field = reason, field
+        return error
 
 
 class ModelError(LabError):
@@ -227,15 +245,19 @@ class MessageUnreadable(ServiceError):
 
     Attributes:
         offset: Where; what follows can be read behind it.
+        partition: The partition that the offset is of.
+        raw: Its bytes as they are there, as far as the bus can give them.
     """
 
     offset: int = 0
+    partition: int = 0
+    raw: bytes = b""
 
     @classmethod
-    def at(cls, where: str, topic: str, offset: int, why: str) -> Self:
+    def at(cls, where: str, topic: str, offset: int, why: str, *, partition: int = 0, raw: bytes = b"") -> Self:
         what = f"Message {offset} of topic '{topic}' on the event bus at {where} cannot be read: {why}."
         error = cls(what, "see who wrote it; readers of facts leave it out.")
-        error.offset = offset
+        error.offset, error.partition, error.raw = offset, partition, raw
         return error
 
 

@@ -84,10 +84,10 @@ class SqliteBus:
         for row in found:
             try:
                 deliveries.append(Delivery(row[0], _message(row[1:])))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 if deliveries:
                     break  # told when somebody has come that far
-                raise MessageUnreadable.at(str(self._path), topic, row[0], str(error)) from error
+                raise MessageUnreadable.at(str(self._path), topic, row[0], str(error), raw=_raw(row[1:])) from error
         return deliveries
 
     def head(self, topic: str, partition: int = 0) -> int:
@@ -159,6 +159,15 @@ def _add_columns(db: sqlite3.Connection) -> None:
             except sqlite3.OperationalError as error:
                 if "duplicate column" not in str(error):
                     raise
+
+
+def _raw(row: tuple[object, ...]) -> bytes:
+    """What the columns hold, byte by byte: attributes as headers, then the data, as the binary mode of CloudEvents has it."""
+    names = ("id", "source", "type", "time", "subject", "data", "traceparent", "partitionkey", "version")
+    values = (value if isinstance(value, bytes) else str(value).encode() for value in row)
+    found = dict(zip(names, values, strict=True))
+    data = found.pop("data")
+    return b"".join(f"ce-{name}: ".encode() + value + b"\n" for name, value in found.items()) + b"\n" + data
 
 
 def _message(row: tuple[Any, ...]) -> Message:

@@ -35,7 +35,12 @@ class Topic:
     @property
     def dead(self) -> str:
         """The topic for what could not be worked on, with the reason."""
-        return f"{self.name}.dead"
+        return dead_of(self.name)
+
+
+def dead_of(topic: str) -> str:
+    """The topic for what could not be worked on of another."""
+    return f"{topic}.dead"
 
 
 TOPICS: dict[str, Topic] = {
