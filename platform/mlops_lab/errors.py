@@ -278,11 +278,20 @@ class StoreUnreachable(ServiceError):
 
 
 class FeatureStoreUnreachable(ServiceError):
-    """The online table of the feature store does not answer, or not in time."""
+    """The online table of the feature store does not answer, or not in time.
+
+    Attributes:
+        reason: One word for counting: `timeout`, `refused`, `lost`, `credentials`, `reply`, or `error`.
+    """
+
+    reason: str = "error"
 
     @classmethod
-    def at(cls, where: str, why: str) -> Self:
-        return cls(f"The online feature store at {where} does not answer: {why}.", "see `lab status` and `lab doctor`; answers go on.")
+    def at(cls, where: str, why: str, reason: str = "error") -> Self:
+        what = f"The online feature store at {where} does not answer: {why}."
+        error = cls(what, "see `lab status` and `lab doctor`; answers go on.")
+        error.reason = reason
+        return error
 
 
 class LogUnwritable(ServiceError):

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from mlops_lab.features.rows import Progress, RowRef
+from mlops_lab.features.rows import Progress, Reading, RowRef
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.request import ask
 from mlops_lab.flights.source import Year
@@ -21,8 +21,8 @@ class Held:
     def __init__(self, rows: Mapping[RowRef, bytes]) -> None:
         self.held = dict(rows)
 
-    def read(self, wanted: Sequence[RowRef]) -> Sequence[bytes | None]:
-        return [self.held.get(ref) for ref in wanted]
+    def read(self, wanted: Sequence[RowRef]) -> Reading:
+        return Reading([self.held.get(ref) for ref in wanted], None)
 
     def progress(self) -> Progress | None:
         return None

@@ -52,14 +52,28 @@ class Progress(NamedTuple):
     epoch: str
 
 
+class Reading(NamedTuple):
+    """What one round trip brought.
+
+    Attributes:
+        rows: In the order asked for, None where there is none.
+        progress: The rows are at least as new as this; None for a store that nobody has written to.
+        unusable: Rows that are there and are none of ours: left out, and counted here.
+    """
+
+    rows: Sequence[bytes | None]
+    progress: Progress | None
+    unusable: int = 0
+
+
 class RowReader(Protocol):
     """How rows are read at request time. Kept by `on_redis.py` and `on_sqlite.py`, on the tables that Feast reads and writes too."""
 
-    def read(self, wanted: Sequence[RowRef]) -> Sequence[bytes | None]:
-        """The rows in the order asked for, None where there is none. One round trip, with a deadline.
+    def read(self, wanted: Sequence[RowRef]) -> Reading:
+        """The rows and the writer's progress, in one round trip with a deadline.
 
         Raises:
-            FeatureStoreUnreachable: It does not answer in time.
+            FeatureStoreUnreachable: It does not answer in time, or did not before and is tried again aside.
         """
         ...
 

@@ -126,7 +126,7 @@ class FlightsFromRows:
         """One reading for all asks: rows that several of them need travel once."""
         places: dict[RowRef, int] = {}
         wanted = [[places.setdefault(ref, len(places)) for ref in _refs(ask)] for ask in asks]
-        rows = self._reader.read(list(places))
+        rows = self._reader.read(list(places)).rows
         return [_features(ask, *(rows[place] for place in mine)) for ask, mine in zip(asks, wanted, strict=True)]
 
 

@@ -1,0 +1,54 @@
+"""Feast itself, with the views of flights and nothing else: what our readers of its tables are held to."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from feast import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
+from feast.data_source import PushMode
+from feast.types import Bytes
+
+from mlops_lab.features.feast_layout import ENTITY_KEY_VERSION, PROJECT
+from mlops_lab.features.rows import COMPONENTS, RowRef
+from mlops_lab.flights.rows import VIEWS
+
+
+def a_feast_store(folder: Path, online: Mapping[str, Any]) -> FeatureStore:
+    """A store whose views are applied and empty; `online` says where rows are, as Feast's `online_store` does."""
+    config = RepoConfig(
+        project=PROJECT,
+        provider="local",
+        registry=str(folder / "registry.db"),
+        online_store=dict(online),
+        offline_store={"type": "file"},
+        entity_key_serialization_version=ENTITY_KEY_VERSION,
+    )
+    store = FeatureStore(config=config)
+    entities = {key: Entity(name=key, join_keys=[key], value_type=ValueType.STRING) for view in VIEWS for key in view.join_keys}
+    views = []
+    for view in VIEWS:
+        batch = FileSource(name=f"{view.name}_file", path=str(folder / f"{view.name}.parquet"), timestamp_field="event_timestamp")
+        source = PushSource(name=f"{view.name}_push", batch_source=batch)
+        schema = [Field(name=COMPONENTS, dtype=Bytes)]
+        keys = [entities[key] for key in view.join_keys]
+        views.append(FeatureView(name=view.name, entities=keys, schema=schema, source=source, online=True))
+    store.apply([*entities.values(), *views])
+    return store
+
+
+def push(store: FeatureStore, rows: Mapping[RowRef, bytes], at: datetime | None = None) -> None:
+    """Write rows as Feast's push source does."""
+    for view in VIEWS:
+        mine = {ref: row for ref, row in rows.items() if ref.view == view.name}
+        if mine:
+            table = pd.DataFrame([ref.key for ref in mine], columns=list(view.join_keys))
+            table[COMPONENTS] = list(mine.values())
+            table["event_timestamp"] = at or datetime.now(UTC)
+            store.push(f"{view.name}_push", table, to=PushMode.ONLINE)
+
+
+def rows_of_each_kind(rows: Mapping[RowRef, bytes], of_each: int = 5) -> dict[RowRef, bytes]:
+    """Some rows of each view."""
+    return {ref: rows[ref] for view in VIEWS for ref in [ref for ref in rows if ref.view == view.name][:of_each]}
