@@ -123,6 +123,16 @@ def test_a_bus_of_an_earlier_release_is_taken_over(tmp_path: Path) -> None:
         old = Message("T", from_iso(AT), "m", {}, id="old", source="s")
         assert [one.message for one in bus.read(ANSWERS, 0)] == [old, new]
         bus.close()
+    assert SqliteBus(path).log_id(ANSWERS) == bus.log_id(ANSWERS)
+
+
+def test_a_bus_that_was_made_anew_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    first = SqliteBus(path).log_id(ANSWERS)
+    for file in tmp_path.iterdir():
+        file.unlink()
+
+    assert SqliteBus(path).log_id(ANSWERS) != first
 
 
 def test_what_a_replica_tells_is_in_the_audit_trail_in_its_name(lab: SmallLab) -> None:

@@ -77,6 +77,11 @@ class BusInTime:
         self._require_idle()
         return self._in_time(lambda: self._bus.head(topic))
 
+    def log_id(self, topic: str) -> str:
+        """See Topics.log_id. Raises BusUnreachable after the deadline too."""
+        self._require_idle()
+        return self._in_time(lambda: self._bus.log_id(topic))
+
     def close(self) -> None:
         """End the thread; one that hangs ends later, or with the process."""
         self._jobs.put(None)

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS message (
 CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (topic, id);
 CREATE TABLE IF NOT EXISTS progress (
     grp TEXT NOT NULL, topic TEXT NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (grp, topic)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS about (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL);
 """
 _LATER = {
     "traceparent": "TEXT NOT NULL DEFAULT ''",
@@ -93,6 +94,9 @@ class SqliteBus:
     def head(self, topic: str, partition: int = 0) -> int:
         return int(self._query("SELECT COALESCE(MAX(offset), 0) FROM message WHERE topic = ?", (topic,))[0][0])
 
+    def log_id(self, topic: str) -> str:
+        return str(self._query("SELECT log_id FROM about", ())[0][0], "ascii")
+
     def committed(self, group: str, topic: str, partition: int = 0) -> int:
         found = self._query("SELECT offset FROM progress WHERE grp = ? AND topic = ?", (group, topic))
         return int(found[0][0]) if found else 0
@@ -147,6 +151,8 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_autocheckpoint=8000")  # pages; a checkpoint waits for the disk, so not every second one
     db.executescript(_SCHEMA)
     _add_columns(db)
+    if db.execute("SELECT 1 FROM about").fetchone() is None:  # looked at first: writing waits for other writers
+        db.execute("INSERT OR IGNORE INTO about VALUES (1, lower(hex(randomblob(8))))")
 
 
 def _add_columns(db: sqlite3.Connection) -> None:

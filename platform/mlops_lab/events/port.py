@@ -36,6 +36,10 @@ class Topics(Protocol):
         """The offset of the newest message; 0 when the partition is empty."""
         ...
 
+    def log_id(self, topic: str) -> str:
+        """What tells a topic from another one of its name: offsets count anew in a topic, or a bus, that was made anew."""
+        ...
+
 
 class EventBus(Topics, Protocol):
     """Where facts and orders travel, at least once: readers take the same id twice for once. Kept by `on_sqlite.py` and `on_kafka.py`."""
