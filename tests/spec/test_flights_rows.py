@@ -6,13 +6,25 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from mlops_lab.events import Message
 from mlops_lab.features.rows import Progress, Reading, RowRef
+from mlops_lab.flights.facts import LISTED
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.request import ask
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import Timeline
+from mlops_lab.flights.transform import FEATURES
 
 MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
+NAMES = [feature.name for feature in FEATURES]
+ITEM = {
+    "flight_id": "f",
+    "scheduled_departure": MONDAY + timedelta(days=2),
+    "carrier": "UA",
+    "tail_number": "N14228",
+    "origin": "EWR",
+    "destination": "IAH",
+}
 
 
 class Held:
@@ -42,6 +54,55 @@ def test_features_from_rows_are_those_of_the_state_in_process(year: Year) -> Non
         asked += len(asks)
     assert asked > 2000
     assert held.held == rows.rows()
+
+
+def test_a_moment_behind_what_a_row_covers_finds_nothing_and_never_another_mean(year: Year) -> None:
+    """A row keeps the window of moments up to an hour behind its newest fact. Of an earlier moment's window it has a part only."""
+    use_case = FlightsOnline()
+    state, rows = use_case.online(), use_case.row_state()
+    noon = MONDAY + timedelta(hours=17)
+    steps = list(Timeline(year, seed=7).steps(MONDAY - timedelta(hours=30), noon))
+    facts = [fact for step in steps for fact in step.facts]
+    state.apply(facts)
+    rows.apply(facts)
+    from_rows = use_case.from_rows(Held(rows.rows()))
+    items = [orjson.loads(body) for step in steps for _, body in step.questions][-200:]
+    absent = dict.fromkeys(range(0, 12 * 3600, 1800), 0)
+    for behind_s in absent:
+        asks = [ask(item | {"scheduled_departure": noon + timedelta(hours=1, seconds=-behind_s)}) for item in items]
+        for found, known in zip(from_rows.read_many(asks), state.read_many(asks), strict=True):
+            gone = [name for name, value, real in zip(NAMES, found.values, known.values, strict=True) if value != real]
+            assert all(found.values[NAMES.index(name)] is None for name in gone)
+            absent[behind_s] += len(gone)
+    assert not any(number for behind_s, number in absent.items() if behind_s <= 3600)
+    assert absent[2 * 3600] > 0
+
+
+def test_what_is_no_row_counts_as_none(year: Year) -> None:
+    use_case = FlightsOnline()
+    rows = use_case.row_state()
+    steps = list(Timeline(year, seed=7).steps(MONDAY, MONDAY + timedelta(hours=15)))
+    rows.apply([fact for step in steps for fact in step.facts])
+    asks = [ask(orjson.loads(body) | {"scheduled_departure": step.at + timedelta(hours=1)}) for step in steps for _, body in step.questions]
+    none = use_case.from_rows(Held({})).read_many(asks)
+    damages = (lambda row: row[:-1], lambda row: b"row9" + row[4:], lambda row: b"", lambda row: row[4:], lambda row: b"row1" + row[:1])
+
+    for damage in damages:
+        damaged = {ref: damage(row) for ref, row in rows.rows().items()}
+        assert use_case.from_rows(Held(damaged)).read_many(asks) == none
+
+
+def test_the_later_listing_of_an_aircraft_counts_whichever_came_first(year: Year) -> None:
+    use_case = FlightsOnline()
+    first = Message(LISTED, MONDAY, "N14228", {"seats": 149.0, "built": 1999.0})
+    then = Message(LISTED, MONDAY + timedelta(days=1), "N14228", {"seats": None, "built": 1999.0})
+    question = ask(ITEM)
+    for order in ((first, then), (then, first)):
+        state, rows = use_case.online(), use_case.row_state()
+        state.apply(order)
+        rows.apply(order)
+        assert state.read(question).values[NAMES.index("seats")] is None
+        assert use_case.from_rows(Held(rows.rows())).read_many([question]) == state.read_many([question])
 
 
 def test_rows_are_a_function_of_the_set_of_facts(year: Year) -> None:

@@ -36,7 +36,7 @@ class FlightState:
         self._by_destination: dict[str, Recent] = defaultdict(Recent)
         self._by_aircraft: dict[str, Recent] = defaultdict(Recent)
         self._weather: dict[str, Recent] = defaultdict(Recent)
-        self._register: dict[str, tuple[float | None, float | None]] = {}
+        self._register: dict[str, Listing] = {}
 
     def apply(self, messages: Iterable[Message]) -> None:
         for message in messages:
@@ -55,12 +55,14 @@ class FlightState:
             elif message.type == OBSERVED:
                 self._weather[message.subject].add((at, 0, 0, tuple(data[name] for name in WEATHER)))
             elif message.type == LISTED:
-                self._register[message.subject] = (data["seats"], data["built"])
+                listed = (at, data["seats"], data["built"])
+                if later(listed, self._register.get(message.subject)):
+                    self._register[message.subject] = listed
 
     def read(self, ask: Ask) -> FeatureRow:
         now, fields = int(ask.moment.timestamp()), ask.fields
         carrier, origin, destination, tail = fields["carrier"], fields["origin"], fields["destination"], fields.get("tail_number") or ""
-        seats, built = self._register.get(tail, (None, None))
+        _, seats, built = self._register.get(tail, _UNLISTED)
         weather = self._newest(self._weather, origin, now, WEATHER_MAX_AGE_S)
         aircraft = self._newest(self._by_aircraft, tail, now, AIRCRAFT_MAX_AGE_S)
         by_origin, origin_age = self._mean(self._by_origin, origin, now, DEPARTURES_WINDOW_S)
@@ -102,6 +104,11 @@ class FlightState:
 
 
 _NOTHING = Mean(0, 0)
+
+Listing = tuple[int, float | None, float | None]
+"""Second, seats and year built of an aircraft."""
+
+_UNLISTED: Listing = (0, None, None)
 
 _Fact = tuple[int, int, int, Any]
 """Second, rank among facts of the same second, delay in minutes, what it is about (a flight, or the observed values)."""
@@ -165,3 +172,12 @@ class Recent:
 
 def _order(fact: _Fact) -> tuple[int, int, int]:
     return fact[:3]
+
+
+def later(listed: Listing, former: Listing | None) -> bool:
+    """Whether a listing takes the place of another: the later one does, whichever came first."""
+    return former is None or _rank(listed) > _rank(former)
+
+
+def _rank(listed: Listing) -> tuple[float, ...]:
+    return tuple(-1.0 if value is None else value for value in listed)

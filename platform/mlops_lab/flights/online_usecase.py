@@ -4,9 +4,10 @@ from typing import Any
 
 from mlops_lab.features import Feature, OnlineFeatures
 from mlops_lab.features.rows import RowReader, RowState, RowView
+from mlops_lab.flights.from_rows import FlightsFromRows
 from mlops_lab.flights.online import FlightState
 from mlops_lab.flights.request import MODEL, Flight, Outcome, ask
-from mlops_lab.flights.rows import VIEWS, FlightRows, FlightsFromRows
+from mlops_lab.flights.rows import VIEWS, FlightRows
 from mlops_lab.flights.transform import FEATURES
 
 
