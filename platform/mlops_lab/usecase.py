@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mlops_lab.events.schema import EventType
 from mlops_lab.features import Ask, Feature, OnlineFeatures
 from mlops_lab.features.rows import RowReader, RowState, RowView
 
@@ -57,6 +58,11 @@ class OnlineUseCase(Protocol):
     @property
     def outcome(self) -> type[Any]:
         """What a feedback item says happened: a TypedDict under `serving.fields.closed`."""
+        ...
+
+    @property
+    def event_types(self) -> tuple[EventType, ...]:
+        """What its facts have to be."""
         ...
 
     def ask(self, item: Any) -> Ask:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlops_lab.data.snapshots import Snapshots
     from mlops_lab.events import EventBus
     from mlops_lab.events.outbox import Outbox
+    from mlops_lab.events.schema import EventTypes
     from mlops_lab.gates.port import Gate
     from mlops_lab.governance.approval import Approvals
     from mlops_lab.monitoring.canary import CanaryLimits
@@ -64,6 +65,12 @@ class Lab:
         from mlops_lab.flights.usecase import Flights
 
         return Flights(self.settings.data)
+
+    @cached_property
+    def event_types(self) -> "EventTypes":
+        from mlops_lab.bootstrap.events import event_types
+
+        return event_types(self.use_case)
 
     @property
     def model(self) -> str:

@@ -6,23 +6,43 @@ from typing import Any
 
 import pandas as pd
 
+from mlops_lab.clock import iso
 from mlops_lab.events import Message
-from mlops_lab.flights.facts import ARRIVED, DEPARTED, LISTED, OBSERVED
+from mlops_lab.flights.facts import ARRIVED, DEPARTED, LISTED, OBSERVED, SCHEDULED
 from mlops_lab.flights.transform import WEATHER
 
 
+def scheduled(flight: Any, at: datetime) -> Message:
+    """A flight as it is planned, told at a moment."""
+    tail = _text(flight.tail_number)
+    data = {
+        "flight_id": flight.flight_id,
+        "scheduled_departure": iso(_at(flight.scheduled_departure)),
+        "carrier": flight.carrier,
+        "tail_number": tail,
+        "origin": flight.origin,
+        "destination": flight.destination,
+        "distance_miles": _number(flight.distance_miles),
+    }
+    return Message(SCHEDULED, at, flight.flight_id, data, id=f"scheduled-{flight.flight_id}", partition_key=tail or flight.flight_id)
+
+
 def departed(flight: Any) -> Message:
-    """A flight left the gate; keyed by its origin, so that an airport's departures stay in order."""
-    data = {"flight_id": flight.flight_id, "carrier": flight.carrier, "origin": flight.origin, "tail_number": _text(flight.tail_number)}
+    """A flight left the gate; keyed by its aircraft, so that what happens to it stays in order."""
+    tail = _text(flight.tail_number)
+    data = {"flight_id": flight.flight_id, "carrier": flight.carrier, "origin": flight.origin, "tail_number": tail}
     data["delay_min"] = int(flight.departure_delay_min)
-    return Message(DEPARTED, _at(flight.departed_at), flight.origin, data, id=f"departed-{flight.flight_id}")
+    key = tail or flight.flight_id
+    return Message(DEPARTED, _at(flight.departed_at), flight.origin, data, id=f"departed-{flight.flight_id}", partition_key=key)
 
 
 def arrived(flight: Any) -> Message:
-    """A flight reached its destination; keyed by the destination."""
-    data = {"flight_id": flight.flight_id, "destination": flight.destination, "tail_number": _text(flight.tail_number)}
+    """A flight reached its destination; keyed by its aircraft too."""
+    tail = _text(flight.tail_number)
+    data = {"flight_id": flight.flight_id, "destination": flight.destination, "tail_number": tail}
     data["delay_min"] = int(flight.arrival_delay_min)
-    return Message(ARRIVED, _at(flight.arrived_at), flight.destination, data, id=f"arrived-{flight.flight_id}")
+    key = tail or flight.flight_id
+    return Message(ARRIVED, _at(flight.arrived_at), flight.destination, data, id=f"arrived-{flight.flight_id}", partition_key=key)
 
 
 def observed(row: Any) -> Message:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from mlops_lab.events.schema import EventType
 from mlops_lab.features import Feature, OnlineFeatures
 from mlops_lab.features.rows import RowReader, RowState, RowView
+from mlops_lab.flights.events import EVENT_TYPES
 from mlops_lab.flights.from_rows import FlightsFromRows
 from mlops_lab.flights.online import FlightState
 from mlops_lab.flights.request import MODEL, Flight, Outcome, ask
@@ -18,6 +20,7 @@ class FlightsOnline:
     features: tuple[Feature, ...] = FEATURES
     item: type[Any] = Flight
     outcome: type[Any] = Outcome
+    event_types: tuple[EventType, ...] = EVENT_TYPES
     ask = staticmethod(ask)
 
     def online(self) -> OnlineFeatures:

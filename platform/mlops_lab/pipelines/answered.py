@@ -31,6 +31,7 @@ def answered(frame: Mapping[str, Any]) -> Message | None:
             "request_id": frame["request_id"],
         },
         id=f"answered-{rows[0]['prediction_id']}",
+        partition_key=frame["request_id"],
         traceparent=trace if isinstance(trace, str) and len(trace) <= _LONGEST_TRACE else "",
     )
 
