@@ -1,0 +1,58 @@
+"""Facts of a partition as its readers need them: onwards from an offset, and, after a restart, the recent ones before it."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from mlops_lab.errors import MessageUnreadable
+from mlops_lab.events import Delivery, Topics
+
+CHUNK = 1000
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Stretch(NamedTuple):
+    """Deliveries in order, the offset that is reached with them, and what at that offset is no message."""
+
+    deliveries: Sequence[Delivery]
+    offset: int
+    unreadable: MessageUnreadable | None = None
+
+
+def onwards(bus: Topics, topic: str, after: int, until: int | None = None, partition: int = 0) -> Iterator[Stretch]:
+    """All stretches behind an offset, up to another one or to the end. Raises BusUnreachable."""
+    while until is None or after < until:
+        try:
+            found = bus.read(topic, after, CHUNK if until is None else min(CHUNK, until - after), partition)
+        except MessageUnreadable as error:
+            after = error.offset
+            yield Stretch((), after, error)
+            continue
+        if not found:
+            return
+        if until is not None and found[-1].offset > until:  # offsets may have gaps
+            found = [delivery for delivery in found if delivery.offset <= until]
+            if not found:
+                return
+        after = found[-1].offset
+        yield Stretch(found, after)
+
+
+def recent(bus: Topics, topic: str, until: int, window: timedelta, partition: int = 0) -> list[Stretch]:
+    """The stretches up to an offset, oldest first, read backwards until a whole chunk is older than the window before the newest fact.
+
+    Facts come roughly in order of event time, and never later than the window: what lies before such a chunk is older too.
+    """
+    chunks: list[list[Stretch]] = []
+    newest = oldest = _NEVER
+    while until > 0:
+        start = max(0, until - CHUNK)
+        chunk = list(onwards(bus, topic, start, until, partition))
+        until = start
+        moments = [delivery.message.at for stretch in chunk for delivery in stretch.deliveries]
+        if moments and max(moments) < oldest:
+            break
+        newest = max([newest, *moments])
+        oldest = newest - window if newest > _NEVER + window else _NEVER
+        chunks.append(chunk)
+    return [stretch for chunk in reversed(chunks) for stretch in chunk]
