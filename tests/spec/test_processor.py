@@ -1,0 +1,305 @@
+"""The stream processor: whatever dies, repeats or comes in disorder, the rows in the store are those of the facts that were sent."""
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_lab.clock import FixedClock
+from mlops_lab.errors import BusUnreachable, FeatureStoreUnreachable
+from mlops_lab.events import OBSERVATIONS, REFERENCES, Message
+from mlops_lab.events.dead import dead_letters
+from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.events.schema import EventTypes
+from mlops_lab.features.in_memory import MemoryRows
+from mlops_lab.features.processor import Processor, Shard
+from mlops_lab.features.rows import Progress, RowRef
+from mlops_lab.flights import messages
+from mlops_lab.flights.facts import OBSERVED
+from mlops_lab.flights.online_usecase import FlightsOnline
+from mlops_lab.flights.source import Year
+from mlops_lab.flights.timeline import Timeline
+
+MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
+TYPES = EventTypes(FlightsOnline.event_types)
+NOW = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+class Died(BaseException):
+    """As a kill would: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def facts(year: Year) -> list[Message]:
+    """Two days of April, in order."""
+    steps = Timeline(year, seed=7).steps(MONDAY, MONDAY + timedelta(days=2), questions=False)
+    return [fact for step in steps for fact in step.facts]
+
+
+@pytest.fixture(scope="module")
+def aircraft(year: Year) -> list[Message]:
+    return list(messages.aircraft(year.aircraft.head(300), MONDAY))
+
+
+@pytest.fixture
+def bus(tmp_path: Path) -> SqliteBus:
+    return SqliteBus(tmp_path / "bus.db")
+
+
+def a_processor(bus: Any, store: Any, shard: Shard | None = None, **how: Any) -> Processor:
+    return Processor(bus, TYPES, FlightsOnline().row_state, store, NOW, shard=shard, **how)
+
+
+def run(processor: Processor) -> Processor:
+    while processor.step():
+        pass
+    return processor
+
+
+def rows_of(*facts: Iterable[Message]) -> Mapping[RowRef, bytes]:
+    state = FlightsOnline().row_state()
+    for each in facts:
+        state.apply(each)
+    return state.rows()
+
+
+def in_disorder(facts: list[Message], seed: int) -> list[Message]:
+    """Duplicates of 10 %, 20 % out of order by up to some dozens, 5 % hours late; no id twice, as a broker would deliver them."""
+    chance = random.Random(seed)
+    placed = []
+    for i, fact in enumerate(facts):
+        draw = chance.random()
+        delay = chance.uniform(0, 60) if draw < 0.2 else chance.uniform(100, 500) if draw < 0.25 else 0.0
+        placed.append((i + delay, fact))
+        if chance.random() < 0.1:
+            placed.append((i + chance.uniform(0, 200), replace(fact, id=f"{fact.id}-again")))
+    return [fact for _, fact in sorted(placed, key=lambda each: each[0])]
+
+
+def test_rows_are_those_of_the_facts_that_were_sent(bus: SqliteBus, facts: list[Message], aircraft: list[Message]) -> None:
+    bus.publish(REFERENCES, aircraft)
+    store = MemoryRows()
+    processor = a_processor(bus, store)
+    for start in range(0, len(facts), 700):
+        bus.publish(OBSERVATIONS, facts[start : start + 700])
+        run(processor)
+
+    assert store.held == rows_of(facts, aircraft)
+    assert processor.counts.applied == len(facts) + len(aircraft)
+    assert store.said is not None
+    assert store.said.offsets == {OBSERVATIONS: (len(facts),), REFERENCES: (len(aircraft),)}
+    assert store.said.watermark_s == int((facts[-1].at - timedelta(minutes=10)).timestamp())
+    assert processor.lag() == {OBSERVATIONS: [0], REFERENCES: [0]}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_disorder_repetition_and_lateness_change_no_row(bus: SqliteBus, facts: list[Message], seed: int) -> None:
+    bus.publish(OBSERVATIONS, in_disorder(facts, seed))
+    store = MemoryRows()
+    processor = run(a_processor(bus, store))
+    assert store.held == rows_of(facts)
+    assert processor.counts.late > 0
+    assert processor.counts.too_late == 0
+
+
+class Mortal:
+    """A bus or a store that dies with its process before or after the call of this number that changes something."""
+
+    def __init__(self, inner: Any, calls: list[int], at: int, changing: str) -> None:
+        self._inner, self._calls, self._at, self._changing = inner, calls, at, changing
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if name != self._changing:
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._calls[0] += 1
+            if self._calls[0] == self._at:
+                raise Died
+            result = found(*args, **kwargs)
+            self._calls[0] += 1
+            if self._calls[0] == self._at:
+                raise Died
+            return result
+
+        return call
+
+
+class TornStore(MemoryRows):
+    """A store in which rows are there before the progress is, with a moment in between to die in."""
+
+    def __init__(self, between: Callable[[], None]) -> None:
+        super().__init__()
+        self.between = between
+
+    def write(self, rows: Mapping[RowRef, bytes], progress: Progress) -> None:
+        self.held.update(rows)
+        self.between()
+        self.said = progress
+
+
+def test_a_death_at_any_point_loses_nothing_and_counts_nothing_twice(tmp_path: Path, facts: list[Message], aircraft: list[Message]) -> None:
+    wanted = rows_of(facts, aircraft)
+    survived = False
+    at = 0
+    while not survived:
+        at += 1
+        bus, calls = SqliteBus(tmp_path / f"bus-{at}.db"), [0]
+        bus.publish(REFERENCES, aircraft)
+        bus.publish(OBSERVATIONS, facts[:1500])
+
+        def between(calls: list[int] = calls, at: int = at) -> None:
+            calls[0] += 1
+            if calls[0] == at:
+                raise Died
+
+        store = TornStore(between)
+        processor = a_processor(Mortal(bus, calls, at, "commit"), Mortal(store, calls, at, "write"))
+        try:
+            run(processor)
+            survived = True
+        except Died:
+            pass
+        store.between = lambda: None
+        bus.publish(OBSERVATIONS, facts[1500:])
+        run(a_processor(bus, store))
+        assert store.held == wanted, f"died at {at}"
+    assert at > 10
+
+
+def test_a_restart_goes_on_with_the_facts_of_before(bus: SqliteBus, facts: list[Message], aircraft: list[Message]) -> None:
+    bus.publish(REFERENCES, aircraft)
+    store = MemoryRows()
+    for start in range(0, len(facts), 900):
+        bus.publish(OBSERVATIONS, facts[start : start + 900])
+        processor = a_processor(bus, store)
+        run(processor)
+        assert processor.rewritten == 0
+    assert store.held == rows_of(facts, aircraft)
+
+
+def test_a_replay_from_the_start_gives_identical_rows(bus: SqliteBus, facts: list[Message]) -> None:
+    bus.publish(OBSERVATIONS, [*in_disorder(facts, 3), facts[5]])
+    store = MemoryRows()
+    processor = run(a_processor(bus, store))
+    before = dict(store.held)
+    bus.commit("features", OBSERVATIONS, 0)
+    store.held.clear()
+    processor._looked_at = 0.0
+    run(processor)
+    assert store.held == before
+    assert processor.counts.applied > len(facts) * 2
+
+
+def test_a_store_that_was_emptied_is_filled_again(bus: SqliteBus, facts: list[Message]) -> None:
+    bus.publish(OBSERVATIONS, facts)
+    store = MemoryRows()
+    processor = run(a_processor(bus, store))
+    store.held.clear()
+    store.said = None
+    processor._looked_at = 0.0
+    assert processor.step() == 0
+    assert store.held == rows_of(facts)
+    assert processor.rewritten == 1
+
+    store.held.clear()  # and with the processor away
+    store.said = None
+    run(a_processor(bus, store))
+    alive = rows_of([fact for fact in facts if fact.at > facts[-1].at - timedelta(hours=11)])
+    assert len(alive) > 500  # of the others nothing is read any more
+    assert {ref: store.held[ref] for ref in alive} == {ref: row for ref, row in rows_of(facts).items() if ref in alive}
+
+
+def test_what_cannot_be_used_is_buried_and_the_partition_moves_on(bus: SqliteBus, facts: list[Message]) -> None:
+    broken = replace(facts[3], id="broken", data={**facts[3].data, next(iter(facts[3].data)): None})
+    unknown = replace(facts[4], id="unknown", type="FlightVanished")
+    future = replace(next(fact for fact in facts if fact.type == OBSERVED), id="future", at=NOW.now() + timedelta(hours=1))
+    bus.publish(OBSERVATIONS, [*facts[:100], broken, unknown, future, *facts[100:]])
+    store = MemoryRows()
+    processor = run(a_processor(bus, store))
+
+    assert store.held == rows_of(facts)
+    lying = [each.letter for each in dead_letters(bus, OBSERVATIONS)]
+    assert [letter.event().id for letter in lying] == ["broken", "unknown", "future"]
+    assert {letter.tries for letter in lying} == {3}
+    assert processor.counts.dead == 3
+    again = MemoryRows()
+    bus.commit("features", OBSERVATIONS, 0)
+    run(a_processor(bus, again))
+    assert len(dead_letters(bus, OBSERVATIONS)) == 3
+    assert again.held == store.held
+
+
+def test_what_cannot_be_buried_is_not_passed_over(bus: SqliteBus, facts: list[Message]) -> None:
+    class Deaf:
+        def __init__(self) -> None:
+            self.deaf = True
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "publish" and self.deaf:
+                raise BusUnreachable.at("nowhere", "it does not listen")
+            return getattr(bus, name)
+
+    bus.publish(OBSERVATIONS, [*facts[:10], replace(facts[4], id="unknown", type="FlightVanished"), *facts[10:]])
+    deaf, store = Deaf(), MemoryRows()
+    processor = a_processor(deaf, store)
+    for _ in range(2):
+        with pytest.raises(BusUnreachable):
+            processor.step()
+    assert store.held == rows_of(facts[:10])  # what came before it is written
+    deaf.deaf = False
+    run(processor)
+    assert store.held == rows_of(facts)
+    assert len(dead_letters(bus, OBSERVATIONS)) == 1
+
+
+def test_rows_wait_while_the_store_is_away_and_nothing_is_read_past_them(bus: SqliteBus, facts: list[Message]) -> None:
+    class Away(MemoryRows):
+        away = True
+
+        def write(self, rows: Mapping[RowRef, bytes], progress: Progress) -> None:
+            if self.away:
+                raise FeatureStoreUnreachable.at("nowhere", "it is away")
+            super().write(rows, progress)
+
+    bus.publish(OBSERVATIONS, facts)
+    store = Away()
+    processor = a_processor(bus, store)
+    for _ in range(3):
+        with pytest.raises(FeatureStoreUnreachable):
+            processor.step()
+    assert bus.committed("features", OBSERVATIONS) == 0
+    assert processor.counts.applied == 1000
+    store.away = False
+    run(processor)
+    assert store.held == rows_of(facts)
+    assert processor.counts.applied == len(facts)
+
+
+def test_a_fact_that_is_too_late_is_counted_and_changes_no_row_again_and_again(bus: SqliteBus, facts: list[Message]) -> None:
+    bus.publish(OBSERVATIONS, [*facts[1:], facts[0]])
+    for _ in range(2):
+        store = MemoryRows()
+        bus.commit("features", OBSERVATIONS, 0)
+        processor = run(a_processor(bus, store))
+        assert processor.counts.too_late == 1
+        assert store.held == rows_of(facts[1:])
+
+
+def test_shards_share_the_rows_among_them(bus: SqliteBus, facts: list[Message], aircraft: list[Message]) -> None:
+    bus.publish(REFERENCES, aircraft)
+    bus.publish(OBSERVATIONS, facts)
+    stores = [MemoryRows(), MemoryRows(), MemoryRows()]
+    for number, store in enumerate(stores):
+        run(a_processor(bus, store, Shard(number, 3)))
+    assert sum(len(store.held) for store in stores) == len(rows_of(facts, aircraft))
+    together: dict[RowRef, bytes] = {}
+    for store in stores:
+        assert len(store.held) > 100
+        together |= store.held
+    assert together == rows_of(facts, aircraft)
