@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from typing_extensions import TypedDict
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
@@ -21,6 +22,9 @@ from mlops_lab.clock import FixedClock
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.data.schema import Column, TableSchema
 from mlops_lab.data.snapshot import Batch
+from mlops_lab.events import Message
+from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.events.schema import EventTypes
 from mlops_lab.features import Feature, Kind
 from mlops_lab.gates import Expectation, PandasGate
 from mlops_lab.governance.approval import read_token
@@ -36,6 +40,7 @@ from mlops_lab.registry.in_memory import InMemoryCatalog
 from mlops_lab.registry.judge import JudgeLimits, Judgement
 from mlops_lab.registry.version import ModelVersion
 from mlops_lab.retraining.policy import Policy
+from mlops_lab.serving.fields import closed
 from mlops_lab.serving.prediction_log import PredictionLog
 from mlops_lab.settings import Settings
 from mlops_lab.training.recipe import Recipe
@@ -64,10 +69,19 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 """Wall time of everything in these tests."""
 
 
+@closed({"hours_late": -1.0})
+class Delivered(TypedDict):
+    """When a parcel came."""
+
+    hours_late: float
+
+
 class Parcels:
     """Keeps `UseCase`, as far as pipelines need it."""
 
     model = MODEL
+    outcome = Delivered
+    event_types = ()
     features = FEATURES
     recipe = Recipe("parcels", FEATURES, rounds=12, max_leaf_nodes=6, min_samples_leaf=20)
     tables = (PARCELS,)
@@ -121,6 +135,17 @@ class RememberingCatalog(InMemoryCatalog):
         return registered
 
 
+class CheckedBus(SqliteBus):
+    """Whatever a test lets the platform publish has to be what its type says."""
+
+    def __init__(self, path: Path, types: EventTypes) -> None:
+        super().__init__(path)
+        self._types = types
+
+    def publish(self, topic: str, messages: Iterable[Message]) -> int:
+        return super().publish(topic, [self._types.checked(message, topic) for message in messages])
+
+
 class SmallLab(Lab):
     """A lab of parcels: its stores are real, its frameworks are their twins."""
 
@@ -135,6 +160,10 @@ class SmallLab(Lab):
     @property
     def model(self) -> str:
         return MODEL
+
+    @cached_property
+    def bus(self) -> CheckedBus:
+        return CheckedBus(self.home / "bus.db", self.event_types)
 
     @cached_property
     def gate(self) -> PandasGate:

@@ -2,7 +2,7 @@
 
 LabError
 ├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData,
-│                      FeaturesWrong, EventRefused
+│                      FeaturesWrong, EventRefused, SchemaBroken
 ├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
 │                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
@@ -120,6 +120,17 @@ class EventRefused(DataError):
         error = cls(f"Event {identifier} ({kind}) is refused: {why}.", next_step)
         error.reason, error.field = reason, field
         return error
+
+
+class SchemaBroken(DataError):
+    """A schema of events changed in a way that those who read it, or wrote by it, cannot bear."""
+
+    @classmethod
+    def of(cls, name: str, version: int, why: str, give: int) -> Self:
+        hint = "a version may add optional fields and nothing else: take the change back, or make it a type of its own."
+        if give > version:
+            hint = f"if it only adds optional fields, make it version {give}; otherwise take it back, or make it a type of its own."
+        return cls(f"Version {version} of {name} {why}.", hint)
 
 
 class ModelError(LabError):

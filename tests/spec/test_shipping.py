@@ -86,6 +86,7 @@ def test_an_answered_request_is_told_as_one_event_of_ids(lab: SmallLab) -> None:
         "datacontenttype": "application/json",
         "dataschema": f"urn:mlops-lab:event:{first.type}:1",
         "traceparent": TRACE,
+        "partitionkey": "r1",
         "data": data,
     }
     assert (second.data["variant"], second.data["model_version"], second.at.isoformat()) == ("canary", 4, "2013-04-01T12:00:00+00:00")

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import SchemaValidator
 
 from mlops_lab.clock import iso
@@ -57,6 +58,13 @@ def matching(pattern: str, says: str) -> Rule:
     return Rule(says, lambda message: message.subject if known.fullmatch(message.subject) else None)
 
 
+class _Untitled(GenerateJsonSchema):
+    """Without titles, which would say each field's name once more."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
 @dataclass(frozen=True)
 class EventType:
     """One kind of event.
@@ -96,7 +104,7 @@ class EventType:
 
     def json_schema(self) -> dict[str, Any]:
         """The schema of `data` as JSON Schema 2020-12; its `$id` is what CloudEvents `dataschema` says on the wire."""
-        data = self._adapter.json_schema()
+        data = self._adapter.json_schema(schema_generator=_Untitled)
         return {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": f"{SCHEMA}:{self.name}:{self.version}",

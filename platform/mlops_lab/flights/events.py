@@ -10,9 +10,9 @@ from mlops_lab.events.schema import EventType, Rule, closed, field, matching
 from mlops_lab.flights.facts import ARRIVED, DEPARTED, LISTED, OBSERVED, SCHEDULED
 from mlops_lab.serving.fields import Moment, text
 
-_FlightId = Annotated[str, text("^[ -~]{1,64}$", "The flight, as questions about it call it.")]
-_Carrier = Annotated[str, text("^[A-Z0-9]{2}$", "IATA code of the airline.")]
-_Airport = Annotated[str, text("^[A-Z0-9]{3}$", "IATA code of an airport.")]
+_FlightId = Annotated[str, text("^[ -~]{1,64}$", "The flight, as questions about it call it.", "20130701T1330Z-UA1545-EWR")]
+_Carrier = Annotated[str, text("^[A-Z0-9]{2}$", "IATA code of the airline.", "UA")]
+_Airport = Annotated[str, text("^[A-Z0-9]{3}$", "IATA code of an airport.", "EWR")]
 _Tail = Annotated[str | None, Field(description="The aircraft; null where it is not known.", min_length=1, max_length=10)]
 _Delay = Annotated[int, Field(ge=-1440, le=4320, description="Minutes behind schedule; negative when early.")]
 _Value = Annotated[float | None, Field(description="Null where it was not measured.")]
