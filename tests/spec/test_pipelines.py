@@ -1,6 +1,7 @@
 """Orders and facts have the effect of once, whoever dies; what was captured is what is trained on; each window ends in one decision."""
 
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +30,8 @@ from mlops_lab.errors import (
     StoreUnreachable,
 )
 from mlops_lab.events import CONTROL, Message, relay
+from mlops_lab.events.dead import dead_letters
+from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.governance.approval import read_token
 from mlops_lab.pipelines import handlers, train
 from mlops_lab.pipelines.handlers import TRAINING, WATCHING, handle
@@ -637,16 +640,58 @@ def test_a_judgement_against_another_champion_promotes_nothing(lab: SmallLab) ->
     assert lab.ledger.champion().version == other.number
 
 
-def test_a_message_that_nobody_can_work_on_is_recorded_and_does_not_end_the_worker(lab: SmallLab) -> None:
-    """A fault of the platform, too: delivered again it would end the worker again, and nothing behind it would ever be done."""
-    broken = Message(IngestBatch.TYPE, AT, "parcels", {"by": OPERATOR, "folder": 7, "window": "2013-W07"}, id="broken")
-    lab.bus.publish(CONTROL, [broken])
+def unchecked(lab: SmallLab) -> SqliteBus:
+    """The home's bus as anybody may write to it."""
+    return SqliteBus(lab.home / "bus.db")
+
+
+def test_an_order_on_which_the_platform_itself_fails_is_recorded_and_does_not_end_the_worker(
+    lab: SmallLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delivered again it would end the worker again, and nothing behind it would ever be done."""
+    monkeypatch.setattr(handlers, "promote", lambda *_: {}["a fault of ours"])
+    lab.bus.publish(CONTROL, [PromoteModel("broken", AT, OPERATOR, 1).to_message(lab.model)])
     give(lab, replace(deliver(lab, week(7)), at=AT))
     work(lab)
 
     assert [fact.subject for fact in lab.ledger.facts("order_failed")] == ["broken"]
-    assert "TypeError" in lab.ledger.facts("order_failed")[0].body["what"]
+    assert "KeyError" in lab.ledger.facts("order_failed")[0].body["what"]
     assert lab.snapshots.all()[-1].batch == week(7).id
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (Message("IngestBatch", AT, "2013-W07", {"by": OPERATOR, "folder": 7, "window": "2013-W07"}, id="bad"), "malformed_data"),
+        (Message("IngestBatch", AT, "2013-W07", {"by": OPERATOR, "folder": "x", "window": "w"}, id="bad", version=2), "unknown_version"),
+        (Message("TrainModle", AT, "parcels", {"by": OPERATOR}, id="bad"), "unknown_type"),
+        (Message("ClockReached", NOW + timedelta(days=1), "clock", {}, id="bad"), "from_the_future"),
+    ],
+)
+def test_a_control_message_that_is_refused_becomes_one_dead_letter_and_the_next_is_worked_on(
+    lab: SmallLab, message: Message, reason: str
+) -> None:
+    unchecked(lab).publish(CONTROL, [message])
+    give(lab, replace(deliver(lab, week(7)), at=AT))
+    work(lab)
+
+    [(letter, _)] = dead_letters(lab.bus, CONTROL)
+    assert (letter.reason, letter.event()) == (reason, message)
+    assert [fact.subject for fact in lab.ledger.facts("order_failed")] == (["bad"] if message.type == "IngestBatch" else [])
+    assert lab.snapshots.all()[-1].batch == week(7).id
+    assert settled(lab)
+
+
+def test_a_control_message_that_cannot_be_read_becomes_a_dead_letter_and_the_next_is_worked_on(lab: SmallLab) -> None:
+    unchecked(lab).publish(CONTROL, [Message("ClockReached", AT, "clock", {}, id="spoilt")])
+    with sqlite3.connect(lab.home / "bus.db") as db:
+        db.execute("UPDATE message SET data = '{' WHERE id = 'spoilt'")
+    give(lab, replace(deliver(lab, week(7)), at=AT))
+    work(lab)
+
+    assert [lying.letter.reason for lying in dead_letters(lab.bus, CONTROL)] == ["unreadable"]
+    assert lab.snapshots.all()[-1].batch == week(7).id
+    assert settled(lab)
 
 
 def test_promoting_the_champion_again_changes_nothing(lab: SmallLab) -> None:

@@ -69,6 +69,12 @@ def handle(message: Message, lab: Lab, duty: Duty) -> None:
         _keep_failure(kind, message, unexpected, lab)
 
 
+def refuse(message: Message, error: LabError, lab: Lab, duty: Duty) -> None:
+    """An order that is not what its type says cannot be carried out: who waits for it finds its failure where all others are."""
+    if message.type in duty.orders:
+        _keep_failure("order_failed", message, error, lab)
+
+
 def _keep_failure(kind: str, message: Message, error: LabError, lab: Lab) -> None:
     body = {"type": message.type, "what": error.what, "next": error.next_step}
     lab.ledger.record(kind, message.id, body, at=message.at, by=PLATFORM, why=error.what)

@@ -8,11 +8,12 @@ import time
 from types import FrameType
 
 from mlops_lab.bootstrap import Lab
-from mlops_lab.errors import LabError, UnknownName
-from mlops_lab.events import CONTROL
+from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, UnknownName
+from mlops_lab.events import CONTROL, Delivery
+from mlops_lab.events.dead import bury
 from mlops_lab.events.outbox import relay
 from mlops_lab.logs import log_to_stderr
-from mlops_lab.pipelines.handlers import DUTIES, Duty, handle
+from mlops_lab.pipelines.handlers import DUTIES, Duty, handle, refuse
 
 POLL_S = 0.05
 IDLE_EVERY_S = 4.0
@@ -62,12 +63,17 @@ class Worker:
             duty.ahead(lab)
             self._prepared = True
         relay(lab.outbox, lab.bus)
-        deliveries = lab.bus.read(CONTROL, lab.bus.committed(duty.name, CONTROL), limit=100)
+        try:
+            deliveries = lab.bus.read(CONTROL, lab.bus.committed(duty.name, CONTROL), limit=100)
+        except MessageUnreadable as error:
+            self._bury(error, error)
+            lab.bus.commit(duty.name, CONTROL, error.offset)
+            return 1
         for delivery in deliveries:
             if self._stop.is_set():
                 break
             began = time.monotonic()
-            handle(delivery.message, lab, duty)
+            self._work_on(delivery)
             relay(lab.outbox, lab.bus)
             lab.bus.commit(duty.name, CONTROL, delivery.offset)
             self._look()
@@ -80,6 +86,21 @@ class Worker:
             finally:
                 self._idle_at = time.monotonic()
         return len(deliveries)
+
+    def _work_on(self, delivery: Delivery) -> None:
+        try:
+            self._lab.event_types.checked(delivery.message, CONTROL, self._lab.clock.now())
+        except EventRefused as error:
+            self._bury(delivery, error)
+            refuse(delivery.message, error, self._lab, self._duty)
+        else:
+            handle(delivery.message, self._lab, self._duty)
+
+    def _bury(self, found: Delivery | MessageUnreadable, because: LabError) -> None:
+        """Another look would find the same, so one is enough. Both workers bury it, which has the effect of once."""
+        now = self._lab.clock.now()
+        bury(self._lab.bus, CONTROL, found, because, tries=1, first_at=now, at=now)
+        log.error("worker.buried", extra={"topic": CONTROL, "offset": found.offset, "why": because.what})
 
     def _look(self) -> None:
         """Let the guard look, if it is time; what it fails at is not allowed to hold up the messages."""
