@@ -52,7 +52,7 @@ _MODEL, _CLOCK = subject("the model"), subject("`clock`")
 _TRAIN: dict[str, Any] = {"by": "trainer", "origin": "retrain", "flip_share": 0.0}
 
 CONTROL_TYPES = (
-    EventType("ClockReached", CONTROL, "Event time has come so far: windows that end before may be closed.", Nothing, _CLOCK, _CLOCK, {}),
+    EventType("ClockReached", CONTROL, "Event time has come so far: windows may be closed.", Nothing, _CLOCK, _CLOCK, {}),
     EventType(
         "IngestBatch",
         CONTROL,

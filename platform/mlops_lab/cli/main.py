@@ -49,6 +49,7 @@ LOOP: dict[str, dict[str, Entry]] = {
     "What happened, and can it be trusted": {
         "history": Entry("history", "Tell what was decided, and what served at which time."),
         "gates": Entry("gates", "Read the verdicts of the data gates, with examples."),
+        "events": Entry("events", "See what travels on the event bus, and what could not be used."),
         "log": Entry("log", "Find predictions in the log and its tables, each exactly once."),
         "keys": Entry("keys", "List, rotate and retire the keys that sign models."),
         "audit": Entry("audit", "Verify the audit trail, entry by entry."),

@@ -57,7 +57,7 @@ DEAD_LETTER = EventType(
     meaning="An event could not be worked on. Its id says where it was read: topic/partition/offset.",
     data=_Letter,
     subject=subject("topic/partition/offset of the event"),
-    key=subject("the subject"),
+    key=subject("the same"),
     example={
         "topic": "observations",
         "partition": 3,
@@ -79,7 +79,7 @@ RETRIED = EventType(
     meaning="A dead letter was published to its topic again.",
     data=_Retried,
     subject=subject("topic/partition/offset of the event"),
-    key=subject("the subject"),
+    key=subject("the same"),
     example={"by": "operator", "published": "retry-observations/3/1204"},
 )
 TYPES = (DEAD_LETTER, RETRIED)

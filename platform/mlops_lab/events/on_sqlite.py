@@ -107,6 +107,9 @@ class SqliteBus:
             (group, topic, offset),
         )
 
+    def groups(self, topic: str) -> Sequence[str]:
+        return [group.decode() for (group,) in self._query("SELECT grp FROM progress WHERE topic = ? ORDER BY grp", (topic,))]
+
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
         with self._lock:

@@ -62,3 +62,7 @@ class EventBus(Topics, Protocol):
     def commit(self, group: str, topic: str, offset: int, partition: int = 0) -> None:
         """Remember that all up to `offset` is done. Going back is allowed: that is how a topic is replayed."""
         ...
+
+    def groups(self, topic: str) -> Sequence[str]:
+        """The consumer groups that have committed something of a topic, by name."""
+        ...

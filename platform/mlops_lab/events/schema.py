@@ -211,7 +211,7 @@ def _wrong_key(message: Message, name: str, found: str, rule: Rule) -> EventRefu
 
 
 def _from_the_future(message: Message, now: datetime) -> EventRefused:
-    why = f"its time is {iso(message.at)}, and it is {iso(now)}"
+    why = f"its time is {iso(message.at)}, and now it is {iso(now.replace(microsecond=0))}"
     hint = "set the clock of its sender right; such an event would let time run ahead for all others."
     return EventRefused.of(message.type, message.id, "from_the_future", "time", why, hint)
 

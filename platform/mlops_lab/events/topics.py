@@ -46,11 +46,23 @@ def dead_of(topic: str) -> str:
 TOPICS: dict[str, Topic] = {
     topic.name: topic
     for topic in (
-        Topic(OBSERVATIONS, "what happens in the world: departures, arrivals, weather", "aircraft, else airport", 6, 14 * DAY_S),
+        Topic(
+            OBSERVATIONS,
+            "what happens: departures, arrivals, weather",
+            "aircraft, else flight; airport for weather",
+            6,
+            14 * DAY_S,
+        ),
         Topic(REFERENCES, "slow-moving facts such as aircraft; the newest per key counts", "aircraft", 1, None, compacted=True),
         Topic(SCHEDULE, "flights as they are planned, before they are asked about", "aircraft, else flight", 6, 14 * DAY_S),
         # One partition: orders and facts of the platform follow from each other, whatever model they are about.
-        Topic(CONTROL, "what the platform does: facts such as ModelPromoted, orders such as RetrainModel", "model", 1, 365 * DAY_S),
+        Topic(
+            CONTROL,
+            "facts such as ModelPromoted, orders such as TrainModel",
+            "model, batch or clock",
+            1,
+            365 * DAY_S,
+        ),
         Topic(ANSWERS, "what the service answered, told when it is in the table: ids, never features", "request", 6, 30 * DAY_S),
         Topic(FEEDBACK, "outcomes, hours or days after the answer", "prediction", 6, 30 * DAY_S),
     )

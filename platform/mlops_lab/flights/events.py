@@ -134,5 +134,5 @@ EVENT_TYPES = (
         matching("[ -~]{1,10}", "the tail number"),
         {"seats": 149.0, "built": 1999.0},
     ),
-    EventType(SCHEDULED, SCHEDULE, "A flight is planned.", Plan, field("flight_id"), _AIRCRAFT, _PLAN),
+    EventType(SCHEDULED, SCHEDULE, "A flight is planned.", Plan, field("flight_id", "the flight id"), _AIRCRAFT, _PLAN),
 )

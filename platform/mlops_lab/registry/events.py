@@ -71,7 +71,7 @@ _STATED = _EXAMPLE | {"fact": 9, "by": "approver", "why": "looks right"}
 
 
 def _control(name: str, meaning: str, data: type[Any], example: dict[str, Any]) -> EventType:
-    return EventType(name, CONTROL, meaning, data, field("model"), subject("the model"), example)
+    return EventType(name, CONTROL, meaning, data, field("model", "the model"), subject("the model"), example)
 
 
 EVENT_TYPES = (

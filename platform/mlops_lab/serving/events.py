@@ -29,7 +29,7 @@ ANSWERED = EventType(
     "A request was answered. Ids, never features.",
     Answered,
     _MODEL,
-    field("request_id"),
+    field("request_id", "the request id"),
     {"predictions": ["0d9a6f"], "model_version": 1, "variant": "champion", "purpose": "live", "request_id": "r-1"},
 )
 
@@ -55,6 +55,6 @@ def outcome_reported(outcome: type[Any]) -> EventType:
         "What became of one prediction, hours or days after the answer.",
         closed(make_type("Reported", fields)),
         _MODEL,
-        field("prediction_id"),
+        field("prediction_id", "the prediction id"),
         {"prediction_id": "0d9a6f", "event_id": "landed-1", "revision": 0, "outcome": example, "at": "2013-07-01T19:15:00Z"},
     )

@@ -1,0 +1,53 @@
+"""Who reads which topics, and what it does with events that it is given once more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlops_lab.bootstrap.services import TRAINER, WATCHER
+from mlops_lab.events import CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, EventBus
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One kind of reader.
+
+    Attributes:
+        group: Its consumer group; shards of one have names that begin with it.
+        topics: What it reads.
+        again: What reading events once more means, as the end of a sentence.
+        service: The service of `lab up` that it is.
+    """
+
+    group: str
+    topics: tuple[str, ...]
+    again: str
+    service: str
+
+
+READERS = (
+    Reader(
+        "features",
+        (OBSERVATIONS, REFERENCES),
+        "folds the same facts into the same rows and writes them anew; no fact counts twice",
+        "features",
+    ),
+    Reader(WATCHER, (CONTROL,), "takes up each fact and order again; what was decided or done already stays as it is", WATCHER),
+    Reader(TRAINER, (CONTROL,), "takes up each order again; a version that is there is not trained anew", TRAINER),
+    Reader("feedback", (FEEDBACK,), "goes on from what the table of outcomes has, whatever its progress says", WATCHER),
+)
+UNKNOWN = "does again whatever it does; the platform does not know it"
+
+
+def reader_of(group: str) -> Reader | None:
+    """The kind of a group, shards included; None where it is not ours."""
+    return next((each for each in READERS if group == each.group or group.startswith(f"{each.group}-")), None)
+
+
+def groups_of(bus: EventBus, topic: str) -> Sequence[str]:
+    """The groups that have read of a topic; before anybody has, those that are to."""
+    return bus.groups(topic) or [each.group for each in READERS if topic in each.topics]
+
+
+def lag(bus: EventBus, group: str, topic: str) -> int:
+    """How many events of a topic a group has still to take. Raises BusUnreachable."""
+    return sum(max(0, bus.head(topic, number) - bus.committed(group, topic, number)) for number in range(bus.partitions(topic)))
