@@ -30,6 +30,7 @@ from flight_builders import (
     same,
     span,
 )
+from mlops_lab.clock import from_iso
 from mlops_lab.events import Message
 from mlops_lab.features import Value
 from mlops_lab.flights import online as online_module
@@ -356,3 +357,16 @@ def test_features_stand_in_the_order_of_their_names(read: Read) -> None:
     assert all(feature.unit or feature.kind == "category" for feature in FEATURES)
     assert list(read(a_year([a_flight()]), "asked")) == list(NAMES)
     assert all(one != other for one, other in pairwise(NAMES))
+
+
+def test_a_plan_is_told_a_day_ahead_with_what_the_question_needs_and_only_where_it_is_asked_for(eleven_days: Year) -> None:
+    timeline = Timeline(eleven_days, seed=7)
+    monday, friday = datetime(2013, 3, 4, tzinfo=UTC), datetime(2013, 3, 8, tzinfo=UTC)
+    planned = {plan.subject: plan for step in timeline.steps(monday, friday, plans=True) for plan in step.plans}
+    asked = {name: _json(item) for step in timeline.steps(monday, friday) for name, item in step.questions}
+
+    assert not any(step.plans for step in timeline.steps(monday, friday))
+    both = planned.keys() & asked.keys()
+    assert len(both) > 1000
+    assert all(dict(planned[name].data) == asked[name] for name in both)
+    assert all(plan.at == from_iso(plan.data["scheduled_departure"]) - timedelta(days=1) for plan in planned.values())

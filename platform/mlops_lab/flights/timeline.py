@@ -22,6 +22,9 @@ ARRIVAL = ("flight_id", "destination", "tail_number", "arrived_at", "arrival_del
 SCHEDULE = ("flight_id", "scheduled_departure", "carrier", "tail_number", "origin", "destination", "distance_miles")
 REPORT = ("event_id", "entity", "revision", "delay_min", "known_at", "due")
 
+PLANNED_AHEAD = timedelta(days=1)
+"""A schedule is published so long before departure."""
+
 REPORT_EVERY = timedelta(minutes=15)
 """Outcomes are reported in groups, as an airline's feed would."""
 
@@ -44,9 +47,10 @@ class Report:
 
 @dataclass(slots=True)
 class Step:
-    """What happens in one minute of event time: first the facts, then the questions, then the reports."""
+    """What happens in one minute of event time: first what is planned and the facts, then the questions, then the reports."""
 
     at: datetime
+    plans: list[Message] = field(default_factory=list)
     facts: list[Message] = field(default_factory=list)
     questions: list[tuple[str, bytes]] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
@@ -68,8 +72,15 @@ class Timeline:
         """What had happened before the first question: the facts of the span before a moment, in order."""
         return [fact for step in self.steps(until - span, until, questions=False) for fact in step.facts]
 
-    def steps(self, after: datetime, until: datetime, *, questions: bool = True) -> Iterator[Step]:
-        """The steps in (after, until], in order of time."""
+    def steps(self, after: datetime, until: datetime, *, questions: bool = True, plans: bool = False) -> Iterator[Step]:
+        """The steps in (after, until], in order of time.
+
+        Args:
+            after: Event time.
+            until: Event time.
+            questions: With questions and reports.
+            plans: With the flights that are planned for a day later, for the schedule topic.
+        """
         found: dict[datetime, Step] = {}
 
         def at(moment: datetime) -> Step:
@@ -79,6 +90,10 @@ class Timeline:
             return step
 
         flights, weather = self._year.flights, self._year.weather
+        if plans:
+            for row in _between(flights, flights["scheduled_departure"] - PLANNED_AHEAD, after, until, SCHEDULE):
+                moment = row.scheduled_departure - PLANNED_AHEAD
+                at(moment).plans.append(messages.scheduled(row, moment))
         for row in _between(weather, weather["observed_at"], after, until, ("origin", "observed_at", *WEATHER)):
             at(row.observed_at).facts.append(messages.observed(row))
         for row in _between(flights, flights["departed_at"], after, until, DEPARTURE):
