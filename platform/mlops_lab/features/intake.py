@@ -1,6 +1,6 @@
 """One event at a time on its way into the fold: checked, tried three times, else buried, so that those behind it move on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,9 @@ TRIES = 3
 TOO_LATE = timedelta(hours=11)
 """A fact that comes later than this behind the newest of its partition is left out. The rows that it could touch reach 25 hours back, and
 36 hours of facts are read again after a restart: a later one could be in a row before a restart and not after it."""
+
+Place = tuple[str, int]
+"""A topic and the number of one of its partitions."""
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -47,19 +50,39 @@ class Intake:
         lateness: How far in event time a fact may be behind the newest one and still count as in time.
         """
         self._bus, self._types, self._clock, self._lateness = bus, types, clock, lateness
-        self._newest: dict[tuple[str, int], datetime] = {}
-        self._of_all = _NEVER
+        self._newest: dict[Place, datetime] = {}
+        self._before = self._complete = _NEVER
         self._state: RowState
         self.counts = Counts()
 
     def begin(self, state: RowState) -> None:
         """Take events into this fold from now on."""
-        self._state, self._newest, self._of_all = state, {}, _NEVER
+        self._state, self._newest, self._before, self._complete = state, {}, _NEVER, _NEVER
 
     @property
     def watermark_s(self) -> int:
         """Up to this second of event time all facts are in, but for those that are later than allowed; 0 before the first."""
-        return 0 if self._of_all == _NEVER else int((self._of_all - self._lateness).timestamp())
+        return 0 if self._complete == _NEVER else int((self._complete - self._lateness).timestamp())
+
+    def resume(self, watermark_s: int) -> None:
+        """Go on with the facts that are in, from the watermark that was told with them; 0 for none."""
+        self._before = max(self._newest.values(), default=_NEVER)
+        if watermark_s:
+            self._complete = max(self._complete, datetime.fromtimestamp(watermark_s, UTC) + self._lateness)
+
+    def passed(self, places: Iterable[Place], ended: Collection[Place]) -> None:
+        """Move the watermark on, after one look at each partition. It never goes back.
+
+        Partitions are read one after the other, and a backlog of one may reach further in event time than that of another. So the one
+        that is least far decides. One that had nothing more to read had, at that moment, all that was known before this round.
+
+        Args:
+            places: All partitions that hold facts with a time.
+            ended: Those of them that had nothing to read.
+        """
+        reached = min(self._before if place in ended else self._newest.get(place, _NEVER) for place in places)
+        self._complete = max(self._complete, reached)
+        self._before = max(self._newest.values(), default=_NEVER)
 
     def again(self, topic: str, delivery: Delivery) -> None:
         """Take in what was taken in before a restart. What was buried then is passed over."""
@@ -110,11 +133,10 @@ class Intake:
             return
         self._state.apply((message,))
         if timed:
-            if now is not None and self._of_all != _NEVER and at < self._of_all - self._lateness:
+            known = max(self._complete, newest)
+            if now is not None and known != _NEVER and at < known - self._lateness:
                 self.counts.late += 1
-            if at > newest:
-                self._newest[place] = at
-                self._of_all = max(self._of_all, at)
+            self._newest[place] = max(newest, at)
         self.counts.applied += now is not None
 
     def _bury(self, topic: str, found: Delivery | MessageUnreadable, because: Exception, began: datetime) -> None:

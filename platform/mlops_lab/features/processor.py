@@ -113,10 +113,15 @@ class Processor:
         self._finish()
         self._look()
         passed = 0
+        ended = set()
         try:
             for topic in TOPICS:
                 for partition in range(len(self._offsets[topic])):
-                    passed += self._take(topic, partition)
+                    found = self._take(topic, partition)
+                    passed += found
+                    if not found:
+                        ended.add((topic, partition))
+            self._advance(ended)
         finally:
             if self._unwritten:
                 self._write(self._state.changed())
@@ -152,7 +157,9 @@ class Processor:
         self._state.changed()
         self._wrote = self._writer.progress()
         if not _holds(self._wrote, offsets):
-            self._waiting = dict(self._state.rows())
+            self._waiting = {ref: row for ref, row in self._state.rows().items() if self._shard.has(ref)}
+        same = self._wrote is not None and self._wrote.offsets == {topic: tuple(each) for topic, each in offsets.items()}
+        self._intake.resume(self._wrote.watermark_s if self._wrote and same else 0)
         self._offsets = offsets
         duration_ms = round((time.monotonic() - began) * 1000)
         _log.info("features.started", extra={"offsets": offsets, "duration_ms": duration_ms, "rows_to_write": len(self._waiting)})
@@ -176,6 +183,12 @@ class Processor:
             _log.warning("features.store_changed", extra={"next": "all rows are written anew"})
             self.rewrite()
         self._looked_at = now
+
+    def _advance(self, ended: set[tuple[str, int]]) -> None:
+        """Move the watermark on; where it moves without a new fact, that is worth a write too."""
+        before = self._intake.watermark_s
+        self._intake.passed([(OBSERVATIONS, partition) for partition in range(len(self._offsets[OBSERVATIONS]))], ended)
+        self._unwritten |= self._intake.watermark_s != before
 
     def _take(self, topic: str, partition: int) -> int:
         after = self._offsets[topic][partition]
