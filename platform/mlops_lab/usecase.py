@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_lab.events.schema import EventType
 from mlops_lab.features import Ask, Feature, OnlineFeatures
+from mlops_lab.features.on_demand import AskedField
 from mlops_lab.features.rows import RowReader, RowState, RowView
 
 if TYPE_CHECKING:  # the serving process reads this module and must stay free of pandas
@@ -40,6 +41,11 @@ class OnlineUseCase(Protocol):
     @property
     def row_views(self) -> tuple[RowView, ...]:
         """The rows of the online table."""
+        ...
+
+    @property
+    def asked_fields(self) -> tuple[AskedField, ...]:
+        """The fields of a question that features are computed from, beside the join keys of rows."""
         ...
 
     def row_state(self) -> RowState:

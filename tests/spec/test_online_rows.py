@@ -13,8 +13,8 @@ from mlops_lab.features.feast_layout import Layout, to_value_proto
 from mlops_lab.features.on_sqlite import SqliteProgress, SqliteRows
 from mlops_lab.features.rows import Progress, RowRef, RowView
 
-PLACES = RowView("places", ("place",), "")
-PAIRS = RowView("pairs", ("place", "carrier"), "")
+PLACES = RowView("places", ("place",), "", None)
+PAIRS = RowView("pairs", ("place", "carrier"), "", None)
 LAYOUT = Layout((PLACES, PAIRS))
 SAID = Progress({"observations": (3, 0, 7), "references": (1,)}, 1_365_000_000, 1_700_000_000.25, "e1")
 ROWS = {

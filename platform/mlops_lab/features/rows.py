@@ -22,11 +22,13 @@ class RowView:
         name: Such as `origin_departures`.
         join_keys: What a row is about, in the order of `RowRef.key`.
         meaning: For people.
+        window_s: How long before the moment of a question facts of it count; None for ever.
     """
 
     name: str
     join_keys: tuple[str, ...]
     meaning: str
+    window_s: int | None
 
 
 class RowRef(NamedTuple):
@@ -95,6 +97,22 @@ class RowWriter(Protocol):
 
     def progress(self) -> Progress | None:
         """See RowReader.progress."""
+        ...
+
+
+class ProgressKeeper(Protocol):
+    """How a writer says how far the stream is in, beside the rows. Kept by `on_redis.py` and `on_sqlite.py`."""
+
+    def read(self) -> Progress | None:
+        """See RowReader.progress."""
+        ...
+
+    def write(self, said: Progress) -> None:
+        """Put it in the place of the former one. Raises FeatureStoreUnreachable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is open; it is opened again when it is needed."""
         ...
 
 

@@ -4,12 +4,13 @@ from typing import Any
 
 from mlops_lab.events.schema import EventType
 from mlops_lab.features import Feature, OnlineFeatures
+from mlops_lab.features.on_demand import AskedField
 from mlops_lab.features.rows import RowReader, RowState, RowView
 from mlops_lab.flights.events import EVENT_TYPES
 from mlops_lab.flights.from_rows import FlightsFromRows
 from mlops_lab.flights.online import FlightState
 from mlops_lab.flights.request import MODEL, Flight, Outcome, ask
-from mlops_lab.flights.rows import VIEWS, FlightRows
+from mlops_lab.flights.rows import ASKED, VIEWS, FlightRows
 from mlops_lab.flights.transform import FEATURES
 
 
@@ -29,6 +30,10 @@ class FlightsOnline:
     @property
     def row_views(self) -> tuple[RowView, ...]:
         return VIEWS
+
+    @property
+    def asked_fields(self) -> tuple[AskedField, ...]:
+        return ASKED
 
     def row_state(self) -> RowState:
         return FlightRows()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from mlops_lab.events import Message
+from mlops_lab.features.on_demand import AskedField
 from mlops_lab.features.rows import RowRef, RowView
 from mlops_lab.flights.facts import ARRIVED, DEPARTED, LISTED, OBSERVED
 from mlops_lab.flights.online import Listing, Recent, later
@@ -24,21 +25,25 @@ from mlops_lab.flights.transform import (
 BEHIND_S = 3600
 """How far the moment of a question may lie behind the newest fact of a row, and the row still holds all that it needs."""
 
-ORIGIN = RowView("origin_departures", ("origin",), "departures at an airport: second, delay in minutes")
-CARRIER = RowView("carrier_departures", ("origin", "carrier"), "the same, of one carrier")
-DESTINATION = RowView("destination_arrivals", ("destination",), "arrivals into an airport: second, delay in minutes")
-AIRCRAFT = RowView("aircraft_delays", ("tail_number",), "departures and arrivals of an aircraft: second, delay in minutes")
-OBSERVATION = RowView("airport_weather", ("origin",), "hourly weather: second, then the values of `transform.WEATHER`, NaN for unknown")
-REGISTER = RowView("aircraft_register", ("tail_number",), "an aircraft: second of listing, seats, year built, NaN for unknown")
+ORIGIN = RowView("origin_departures", ("origin",), "departures at an airport: second, delay in minutes", DEPARTURES_WINDOW_S)
+CARRIER = RowView("carrier_departures", ("origin", "carrier"), "the same, of one carrier", DEPARTURES_WINDOW_S)
+DESTINATION = RowView("destination_arrivals", ("destination",), "arrivals into an airport: second, delay in minutes", ARRIVALS_WINDOW_S)
+AIRCRAFT = RowView(
+    "aircraft_delays", ("tail_number",), "departures and arrivals of an aircraft: second, delay in minutes", AIRCRAFT_MAX_AGE_S
+)
+OBSERVATION = RowView(
+    "airport_weather",
+    ("origin",),
+    "hourly weather: second, then the values of `transform.WEATHER`, NaN for unknown",
+    WEATHER_MAX_AGE_S,
+)
+REGISTER = RowView("aircraft_register", ("tail_number",), "an aircraft: second of listing, seats, year built, NaN for unknown", None)
 VIEWS = (ORIGIN, CARRIER, DESTINATION, AIRCRAFT, OBSERVATION, REGISTER)
 
-_SPAN_S = {
-    ORIGIN.name: DEPARTURES_WINDOW_S + BEHIND_S,
-    CARRIER.name: DEPARTURES_WINDOW_S + BEHIND_S,
-    DESTINATION.name: ARRIVALS_WINDOW_S + BEHIND_S,
-    AIRCRAFT.name: AIRCRAFT_MAX_AGE_S + BEHIND_S,
-    OBSERVATION.name: WEATHER_MAX_AGE_S + BEHIND_S,
-}
+ASKED = (AskedField("scheduled_departure", moment=True), AskedField("distance_miles"))
+"""What features are computed from beside the rows."""
+
+_SPAN_S = {view.name: view.window_s + BEHIND_S for view in VIEWS if view.window_s is not None}
 FORMAT = b"row1"
 HEADER = struct.Struct("<4sI")
 DELAY_FACT = struct.Struct("<Ii")
