@@ -163,10 +163,14 @@ def test_json_is_one_cloudevent_a_line(lab: Lab, capsys: pytest.CaptureFixture[s
 
 
 def test_events_of_one_key_or_type_are_found_however_far_back(lab: Lab, told: Told) -> None:
-    lab.bus.publish(OBSERVATIONS, [departure(0, tail="N7"), *(departure(minute) for minute in range(1, 1300))])
+    lab.bus.publish(OBSERVATIONS, [departure(0, tail="N7"), departure(1, tail="N7"), *(departure(minute) for minute in range(2, 1300))])
 
     assert "f0" in told("tail", OBSERVATIONS, "--key", "N7")
     assert "f1299" not in told("tail", OBSERVATIONS, "--key", "N7")
+    lab.bus.publish(OBSERVATIONS, [departure(1300, tail="N7")])
+    newest = told("tail", OBSERVATIONS, "--key", "N7", "--limit", "2")
+    assert newest.index("f1 ") < newest.index("f1300 ")
+    assert "f0 " not in newest
     assert "There are no events like that in 'observations'." in told("tail", OBSERVATIONS, "--type", "WeatherObserved")
     assert "did you mean 'WeatherObserved'?" in told("tail", OBSERVATIONS, "--type", "WeatherObserve", code=2)
 

@@ -83,6 +83,21 @@ def test_burying_again_has_the_effect_of_once(bus: SqliteBus) -> None:
     assert bus.head("observations.dead") == 1
 
 
+def test_a_letter_that_a_broker_took_twice_is_one(bus: SqliteBus) -> None:
+    letter = buried(bus, seen("five"))
+    bus.publish("observations.dead", [replace(letter.to_message(), id="a broker takes an id twice")])
+
+    assert [lying.letter for lying in dead_letters(bus, TOPIC)] == [letter]
+
+
+def test_a_topic_that_was_made_anew_hides_no_letter_of_the_former_one(bus: SqliteBus) -> None:
+    letter = buried(bus, seen("five"))
+    other = replace(letter, raw=b"other bytes at the same offset")
+    bus.publish("observations.dead", [replace(other.to_message(), id="of the new one")])
+
+    assert [lying.letter for lying in dead_letters(bus, TOPIC)] == [letter, other]
+
+
 def test_what_is_no_event_at_all_is_kept_byte_by_byte(bus: SqliteBus, tmp_path: Path) -> None:
     bus.publish(TOPIC, [seen(1, "good"), seen(2, "spoilt"), seen(3, "good too")])
     bus.close()
