@@ -2,12 +2,12 @@
 
 LabError
 ├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData,
-│                      FeaturesWrong, EventRefused, SchemaBroken
+│                      FeaturesWrong, EventRefused, SchemaBroken, MessageUnsendable
 ├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
 │                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
-├── ServiceError       BusUnreachable (BusReplaced), MessageUnreadable, RegistryUnreachable, StoreUnreachable, FeatureStoreUnreachable,
-│                      LogUnwritable, PortInUse, ServiceNotReady
+├── ServiceError       BusUnreachable (BusReplaced, BusRefused, TopicMissing, TopicDiffers), MessageUnreadable, RegistryUnreachable,
+│                      StoreUnreachable, FeatureStoreUnreachable, LogUnwritable, PortInUse, ServiceNotReady
 └── UsageError         SettingsWrong, HomeInUse, UnknownName
 """
 
@@ -133,6 +133,19 @@ class SchemaBroken(DataError):
         return cls(f"Version {version} of {name} {why}.", hint)
 
 
+class MessageUnsendable(DataError, ValueError):
+    """A message is none that the bus can take; nothing was sent, nor what was to be sent together with it."""
+
+    @classmethod
+    def too_large(cls, topic: str, event: str, size: int, limit: int) -> Self:
+        what = f"Event '{event}' for topic '{topic}' is {size} bytes large, at most {limit} are allowed; nothing was sent."
+        return cls(what, "put what is large into a table or a file, and its id into the event.")
+
+    @classmethod
+    def because(cls, topic: str, event: str, why: str) -> Self:
+        return cls(f"Event '{event}' for topic '{topic}' cannot be sent: {why}; nothing was sent.", "correct it where it is made.")
+
+
 class ModelError(LabError):
     """A model, its package or its place in the registry is not in order."""
 
@@ -246,9 +259,60 @@ class BusUnreachable(ServiceError):
     def at(cls, where: str, why: str) -> Self:
         return cls(f"The event bus at {where} does not answer: {why}.", "check the disk and its permissions with `lab doctor`.")
 
+    @classmethod
+    def broker(cls, where: str, why: str) -> Self:
+        return cls(f"Kafka at {where} does not answer: {why}.", "see that a broker runs there, or set LAB_EVENTS__KAFKA to where it does.")
+
 
 class BusReplaced(BusUnreachable):
     """The bus is another one than before: offsets of the former one mean nothing in it."""
+
+    @classmethod
+    def ends(cls, where: str, topic: str, partition: int, end: int, after: int) -> Self:
+        what = f"Partition {partition} of topic '{topic}' on Kafka at {where} ends at {end}, and {after} messages of it were read before"
+        return cls(f"{what}: it was made anew, or has lost some.", "let its readers begin again: `lab events replay`.")
+
+
+class BusRefused(BusUnreachable):
+    """The broker answers and does not let us in, or not do this. It stays so until somebody changes credentials or rights."""
+
+    @classmethod
+    def credentials(cls, where: str, user: str, why: str) -> Self:
+        what = f"Kafka at {where} refuses the credentials of user '{user}': {why}."
+        return cls(
+            what, "they may be wrong or have expired: renew LAB_EVENTS__USER or the file LAB_EVENTS__PASSWORD_FILE; it is read again."
+        )
+
+    @classmethod
+    def rights(cls, where: str, user: str, what: str) -> Self:
+        return cls(f"Kafka at {where} does not allow '{user or 'anonymous'}' to use {what}.", "grant the right on the broker (kafka-acls).")
+
+    @classmethod
+    def connection(cls, where: str, security: str, why: str) -> Self:
+        return cls(
+            f"Kafka at {where} cannot be spoken to by {security}: {why}.",
+            "compare LAB_EVENTS__SECURITY, LAB_EVENTS__MECHANISM and LAB_EVENTS__CA_FILE with the listener of the broker.",
+        )
+
+
+class TopicMissing(BusUnreachable):
+    """A topic is not on the broker. Topics are made by the platform, never by the way."""
+
+    @classmethod
+    def of(cls, where: str, topic: str) -> Self:
+        what = f"Kafka at {where} has no topic '{topic}'."
+        return cls(what, "make the topics: `lab up --with kafka`, or `lab events topics --create`.")
+
+
+class TopicDiffers(BusUnreachable):
+    """A topic is on the broker, but not as the table of topics says. It is not used as it is."""
+
+    @classmethod
+    def of(cls, where: str, topic: str, what: str, found: object, wanted: object) -> Self:
+        return cls(
+            f"Topic '{topic}' on Kafka at {where} has {what} {found}, and {wanted} is asked for.",
+            "make it anew when what it holds may go, or work under another LAB_EVENTS__PREFIX.",
+        )
 
 
 class MessageUnreadable(ServiceError):

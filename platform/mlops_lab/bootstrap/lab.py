@@ -80,6 +80,13 @@ class Lab:
 
     @cached_property
     def bus(self) -> "EventBus":
+        from mlops_lab.bootstrap.chosen import chosen
+
+        if chosen(self.settings).bus == "kafka":
+            from mlops_lab.bootstrap.broker import broker_of
+            from mlops_lab.events.on_kafka import KafkaBus
+
+            return KafkaBus(broker_of(self.settings.events))
         from mlops_lab.events.on_sqlite import SqliteBus
 
         return SqliteBus(self.home / "bus.db")

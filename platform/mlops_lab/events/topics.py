@@ -10,6 +10,8 @@ ANSWERS = "answers"
 FEEDBACK = "feedback"
 
 DAY_S = 86_400
+MAX_EVENT_BYTES = 256 * 1024
+"""The largest event as it is sent. Events carry ids and facts, never objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Topic:
         partitions: On a broker; the embedded log has one of each.
         retention_s: How long a broker keeps a message, in seconds of wall time since it came; None for ever.
         compacted: Only the newest message per key is kept.
+        max_event_bytes: The largest event as it is sent.
     """
 
     name: str
@@ -31,6 +34,7 @@ class Topic:
     partitions: int
     retention_s: int | None
     compacted: bool = False
+    max_event_bytes: int = MAX_EVENT_BYTES
 
     @property
     def dead(self) -> str:
@@ -67,3 +71,18 @@ TOPICS: dict[str, Topic] = {
         Topic(FEEDBACK, "outcomes, hours or days after the answer", "prediction", 6, 30 * DAY_S),
     )
 }
+
+
+def _dead_letters(topic: Topic) -> Topic:
+    return Topic(
+        topic.dead,
+        f"what of '{topic.name}' could not be worked on, and why",
+        "as there",
+        1,  # so that people read them in the order in which they came
+        90 * DAY_S,
+        max_event_bytes=4 * MAX_EVENT_BYTES,  # each carries the bytes of another one
+    )
+
+
+ALL_TOPICS: dict[str, Topic] = TOPICS | {topic.dead: _dead_letters(topic) for topic in TOPICS.values()}
+"""With their topics for dead letters."""

@@ -1,0 +1,129 @@
+"""The bus on a real Kafka: what every bus keeps, how topics are made, and what it says of a broker that is not as it should be."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from bus_contract import AT, BusContract, a_fact, everything
+from mlops_lab.bootstrap.broker import broker_of
+from mlops_lab.errors import BusReplaced, BusUnreachable, MessageUnreadable, MessageUnsendable, TopicDiffers, TopicMissing, UnknownName
+from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES, Message
+from mlops_lab.events.broker import Broker
+from mlops_lab.events.on_kafka import KafkaBus
+from mlops_lab.events.on_kafka_topics import describe_topics, ensure_topics
+from mlops_lab.events.topics import ALL_TOPICS, TOPICS
+from mlops_lab.settings import EventSettings
+
+
+@pytest.fixture
+def broker(events_on_kafka: EventSettings) -> Broker:
+    return broker_of(events_on_kafka)
+
+
+@pytest.fixture
+def bus(broker: Broker) -> Iterator[KafkaBus]:
+    ensure_topics(broker)
+    bus = KafkaBus(broker)
+    yield bus
+    bus.close()
+
+
+class TestKafkaBus(BusContract):
+    pass
+
+
+def test_topics_are_made_as_the_table_says_and_once(broker: Broker) -> None:
+    made = ensure_topics(broker)
+    assert all(each.made for each in made)
+    assert {each.topic.name: each.partitions for each in made} == {name: topic.partitions for name, topic in ALL_TOPICS.items()}
+    assert all(each.differs == () for each in made)
+    assert {each.topic.name: each.config["message.timestamp.type"] for each in made} == dict.fromkeys(ALL_TOPICS, "LogAppendTime")
+    assert {each.topic.name for each in made if each.config["cleanup.policy"] == "compact"} == {REFERENCES}
+    assert not any(each.made for each in ensure_topics(broker))
+    assert describe_topics(broker) == [replace(each, made=False) for each in made]
+
+
+def test_a_topic_with_another_number_of_partitions_is_not_used(broker: Broker) -> None:
+    admin = AdminClient({"bootstrap.servers": broker.servers})
+    made = admin.create_topics([NewTopic(broker.name(OBSERVATIONS), 2, 1)])
+    made[broker.name(OBSERVATIONS)].result(timeout=10)
+    while not any(each.partitions for each in describe_topics(broker)):  # the broker is told of a topic a moment after it was made
+        time.sleep(0.05)
+    with pytest.raises(TopicDiffers, match=r"partitions:? 2, and 6"):
+        ensure_topics(broker)
+    assert [each.topic.name for each in describe_topics(broker, TOPICS.values()) if each.partitions] == [OBSERVATIONS]
+    bus = KafkaBus(broker)
+    with pytest.raises(TopicDiffers):
+        bus.publish(OBSERVATIONS, [a_fact(1)])
+    with pytest.raises(TopicDiffers):
+        bus.read(OBSERVATIONS, 0)
+    bus.close()
+
+
+def test_a_topic_that_is_missing_is_not_made_by_the_way(broker: Broker) -> None:
+    bus = KafkaBus(broker)
+    for use in (lambda: bus.publish(CONTROL, [a_fact(1)]), lambda: bus.read(CONTROL, 0), lambda: bus.head(CONTROL)):
+        with pytest.raises(TopicMissing, match="lab up --with kafka"):
+            use()
+    assert not any(each.partitions for each in describe_topics(broker))
+    with pytest.raises(UnknownName, match="did you mean 'observations'"):
+        bus.publish("observation", [a_fact(1)])
+    bus.close()
+
+
+def test_what_is_no_event_is_named_by_its_place_and_passed_over(broker: Broker, bus: KafkaBus) -> None:
+    bus.publish(CONTROL, [a_fact(1)])
+    stranger = Producer({"bootstrap.servers": broker.servers})
+    for value, headers in ((b"no json", []), (b"[1]", []), (b'{"n": 1}', [("ce_type", b"FlightDeparted")]), (None, [])):
+        stranger.produce(broker.name(CONTROL), value, b"N1", headers=headers)
+    stranger.flush(10)
+    bus.publish(CONTROL, [a_fact(2)])
+
+    assert [delivery.message.id for delivery in bus.read(CONTROL, 0)] == ["fact-1"]
+    for offset, why in ((2, "no JSON"), (3, "no JSON object"), (4, "binary mode"), (5, "empty")):
+        with pytest.raises(MessageUnreadable, match=why) as found:
+            bus.read(CONTROL, offset - 1)
+        assert found.value.offset == offset
+    assert [delivery.message.id for delivery in bus.read(CONTROL, 5)] == ["fact-2"]
+
+
+def test_what_is_too_large_or_no_json_is_refused_before_anything_is_sent(bus: KafkaBus) -> None:
+    large = Message("FlightDeparted", AT, "EWR", {"text": "x" * 300_000}, id="large")
+    with pytest.raises(MessageUnsendable, match=r"'large' .* at most 262144 are allowed; nothing was sent"):
+        bus.publish(CONTROL, [a_fact(1), large])
+    with pytest.raises(MessageUnsendable):
+        bus.publish(CONTROL, [a_fact(1), Message("FlightDeparted", AT, "EWR", {"n": float("nan")}, id="nan")])
+    assert bus.head(CONTROL) == 0
+
+
+def test_a_broker_that_is_away_is_said_to_be_so_in_time() -> None:
+    bus = KafkaBus(Broker("127.0.0.1:1", prefix="nowhere.", timeout_s=1.0))
+    for use in (lambda: bus.publish(CONTROL, [a_fact(1)]), lambda: bus.read(CONTROL, 0), lambda: bus.committed("watcher", CONTROL)):
+        with pytest.raises(BusUnreachable, match=r"127\.0\.0\.1:1 does not answer"):
+            use()
+    bus.close()
+
+
+def test_a_topic_that_was_made_anew_is_another_log(broker: Broker, bus: KafkaBus) -> None:
+    bus.publish(CONTROL, [a_fact(number) for number in range(10)])
+    before = bus.log_id(CONTROL)
+    assert len(list(everything(bus, CONTROL))) == 10
+    admin = AdminClient({"bootstrap.servers": broker.servers})
+    admin.delete_topics([broker.name(CONTROL)])[broker.name(CONTROL)].result(timeout=10)
+    ensure_topics(broker)
+    assert bus.log_id(CONTROL) != before
+    with pytest.raises((BusReplaced, BusUnreachable)):
+        bus.read(CONTROL, 10)
+    assert KafkaBus(broker).head(CONTROL) == 0
+
+
+def test_a_second_client_sees_what_the_first_was_told_is_there(broker: Broker, bus: KafkaBus) -> None:
+    other = KafkaBus(broker)
+    for number in range(20):
+        bus.publish(CONTROL, [a_fact(number)])
+        assert [delivery.message.data["n"] for delivery in other.read(CONTROL, number)] == [number]
+    other.close()
