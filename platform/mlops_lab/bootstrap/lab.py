@@ -85,8 +85,9 @@ class Lab:
         if chosen(self.settings).bus == "kafka":
             from mlops_lab.bootstrap.broker import broker_of
             from mlops_lab.events.on_kafka import KafkaBus
+            from mlops_lab.events.spool import SpooledBus
 
-            return KafkaBus(broker_of(self.settings.events))
+            return SpooledBus(KafkaBus(broker_of(self.settings.events)), self.home / "spool.db")
         from mlops_lab.events.on_sqlite import SqliteBus
 
         return SqliteBus(self.home / "bus.db")

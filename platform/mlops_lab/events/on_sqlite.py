@@ -110,6 +110,17 @@ class SqliteBus:
     def groups(self, topic: str) -> Sequence[str]:
         return [group.decode() for (group,) in self._query("SELECT grp FROM progress WHERE topic = ? ORDER BY grp", (topic,))]
 
+    def topics(self) -> Sequence[str]:
+        """The topics that anything was ever published to, sorted."""
+        return [name.decode() for (name,) in self._query("SELECT DISTINCT topic FROM message ORDER BY topic", ())]
+
+    def forget(self, topic: str, until: int) -> None:
+        """Remove the messages up to an offset, all but the newest of the topic: offsets go on from there."""
+        self._query(
+            "DELETE FROM message WHERE topic = ? AND offset <= ? AND offset < (SELECT MAX(offset) FROM message WHERE topic = ?)",
+            (topic, until, topic),
+        )
+
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
         with self._lock:
