@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlops_lab.audit import AuditTrail
     from mlops_lab.data.port import Tables
     from mlops_lab.data.quarantine import Quarantine
+    from mlops_lab.data.reported import Intake
     from mlops_lab.data.shipping import Shipper
     from mlops_lab.data.snapshots import Snapshots
     from mlops_lab.events import EventBus
@@ -150,6 +151,12 @@ class Lab:
         from mlops_lab.data.shipping import Shipper
 
         return Shipper(self.tables, self.use_case.features, self.use_case.outcome_columns)
+
+    @cached_property
+    def reported(self) -> "Intake":
+        from mlops_lab.data.reported import Intake
+
+        return Intake(self.tables, self.use_case.features, self.use_case.outcome_columns)
 
     @cached_property
     def quarantine(self) -> "Quarantine":

@@ -74,12 +74,14 @@ def runs(lab: "Lab", name: str) -> bool:
 
 
 def take_in_logs(lab: "Lab") -> None:
-    """Bring the replicas' prediction logs into the tables, which the watcher does by itself while it runs."""
+    """Bring the replicas' prediction logs and what was reported on the bus into the tables, as the watcher does while it runs."""
     from mlops_lab.bootstrap.services import WATCHER
+    from mlops_lab.pipelines.feedback import take_in_feedback
     from mlops_lab.pipelines.ship import ship
 
     if not runs(lab, WATCHER):
         ship(lab)
+        take_in_feedback(lab)
 
 
 def reached(lab: "Lab") -> datetime | None:

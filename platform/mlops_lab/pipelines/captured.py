@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.data.digest import content_digest
 from mlops_lab.data.label import OUTCOMES, Labelled, join
 from mlops_lab.data.port import Filter
 from mlops_lab.data.prediction import PREDICTIONS
@@ -68,6 +69,12 @@ def first_moment(lab: Lab) -> datetime | None:
     moments = lab.tables.read(PREDICTIONS, filters=[LIVE], columns=["moment"])["moment"]
     first: datetime | None = None if moments.empty else moments.min().to_pydatetime()
     return first
+
+
+def labels_digest(lab: Lab, rows: pd.DataFrame) -> str:
+    """One digest for the labels of answers: which entity, asked when, had which outcome by which revision. Later news change it."""
+    outcome = [column.name for column in lab.use_case.outcome_columns]
+    return content_digest(rows[["entity", "moment", "revision", *outcome]])
 
 
 def days_of(rows: pd.DataFrame) -> NDArray[np.datetime64]:

@@ -12,11 +12,14 @@ from mlops_lab.errors import LabError, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
+from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.guard import CanaryGuard
 from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
+from mlops_lab.pipelines.overdue import flag_overdue
 from mlops_lab.pipelines.pins import take_in_pins
 from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
+from mlops_lab.pipelines.restate import restate_recent
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.watch import watch
 
@@ -81,13 +84,17 @@ def _keep_failure(kind: str, message: Message, error: LabError, lab: Lab) -> Non
 
 
 def close_windows(message: Message, lab: Lab) -> None:
-    """Event time has advanced: decide every window that has closed by now, in order, from the first that has answers."""
+    """Event time has advanced: decide every window that has closed by now, in order, from the first that has answers. Then look again at
+    those decided lately, whose labels may have changed since."""
     ship(lab)
+    take_in_feedback(lab)
     decided = [record["window"] for record in lab.ledger.decisions()]
     window = Window.of_week(decided[-1]).before(-1) if decided else first_window(lab)
     while window is not None and window.end + LABEL_GRACE <= message.at:
         watch(window, lab)
         window = window.before(-1)
+    restate_recent(message.at, lab)
+    flag_overdue(message.at, lab)
 
 
 def first_window(lab: Lab) -> Window | None:
@@ -156,10 +163,11 @@ def import_ahead(lab: Lab) -> None:
 
 
 def ship_and_prepare(lab: Lab) -> None:
-    """While nothing is asked for: take in local pins, move the logs into the tables, and import what the next watch needs."""
+    """While nothing is asked for: take in local pins, move logs and reported outcomes into the tables, import what the next watch needs."""
     with suppress(LabError):  # said already; the logs do not wait for it
         take_in_pins(lab)
     ship(lab)
+    take_in_feedback(lab)
     lab.drift.prepare()
 
 

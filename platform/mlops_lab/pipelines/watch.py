@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from typing import Any
 
 import pandas as pd
 
@@ -13,9 +14,11 @@ from mlops_lab.errors import EvidenceMissing, NotEnoughData
 from mlops_lab.events import Message
 from mlops_lab.features import Kind
 from mlops_lab.monitoring.drift import Drift, Method, Watched, plan
+from mlops_lab.monitoring.report import performance_to_record
 from mlops_lab.monitoring.skill import Performance, paired_loss, performance
 from mlops_lab.monitoring.window import Window
-from mlops_lab.pipelines.captured import days_of, labelled, training_rows
+from mlops_lab.pipelines.captured import days_of, labelled, labels_digest, training_rows
+from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.reference import read_reference
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
@@ -43,6 +46,7 @@ def watch(window: Window, lab: Lab) -> Decision:
         if decision.window == window:
             return decision
     ship(lab)
+    take_in_feedback(lab)
     decision = decide(measure(window, lab), history, lab.policy)
     told = Message(
         "WindowDecided", decision.at, lab.model, {"window": window.id, "outcome": decision.outcome.value}, id=f"decided-{window.id}"
@@ -67,7 +71,7 @@ def measure(window: Window, lab: Lab) -> WindowFacts:
     served = pd.concat([found.rows, found.pending], ignore_index=True)
     champion = lab.ledger.current(Role.CHAMPION)
     number = champion.version if champion else None
-    own = found.rows[found.rows["model_version"] == number]
+    own = own_answers(found.rows, number)
     return WindowFacts(
         window=window,
         champion=number,
@@ -80,11 +84,24 @@ def measure(window: Window, lab: Lab) -> WindowFacts:
         ),
         predictions=int((served["model_version"] == number).sum()),
         labels=len(own),
+        labels_digest=labels_digest(lab, own),
         performance=_performance(own, lab),
         drift=_drift(served, champion, lab),
         probation=_probation(window, champion, own, lab),
         orders=_orders(lab),
     )
+
+
+def own_answers(rows: pd.DataFrame, number: int | None) -> pd.DataFrame:
+    """The answers of one version, whether it gave them as champion or as canary."""
+    own: pd.DataFrame = rows[rows["model_version"] == number]
+    return own
+
+
+def performance_of(own: pd.DataFrame, lab: Lab) -> dict[str, Any] | None:
+    """What the labels of a version's answers say, as a record; None where it cannot be measured."""
+    found = _performance(own, lab)
+    return None if found is None else performance_to_record(found)
 
 
 def _performance(own: pd.DataFrame, lab: Lab) -> Performance | None:

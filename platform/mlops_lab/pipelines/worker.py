@@ -13,6 +13,7 @@ from mlops_lab.events import CONTROL, Delivery
 from mlops_lab.events.dead import bury
 from mlops_lab.events.outbox import relay
 from mlops_lab.logs import log_to_stderr
+from mlops_lab.pipelines.feedback import awaited
 from mlops_lab.pipelines.handlers import DUTIES, Duty, handle, refuse
 
 POLL_S = 0.05
@@ -116,14 +117,14 @@ class Worker:
 
 
 def settled(lab: Lab) -> bool:
-    """True when every worker has done all that was asked of it and all that followed.
+    """True when every worker has done all that was asked of it and all that followed, and every reported outcome is in its table.
 
     The head is read last: a worker that publishes what follows and then commits, all between two looks, must not look finished.
     """
     if lab.outbox.pending(1):
         return False
     finished = min(lab.bus.committed(name, CONTROL) for name in DUTIES)
-    return finished >= lab.bus.head(CONTROL)
+    return finished >= lab.bus.head(CONTROL) and not awaited(lab)
 
 
 def _duty(arguments: list[str]) -> Duty:

@@ -18,6 +18,9 @@ ONCE_ONLY = frozenset({DECISION, SNAPSHOT, PIN, INCIDENT, "order"})
 """Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once, a pin taken in and an
 incident told once."""
 
+RESTATEMENT, OVERDUE = "restatement", "overdue_outcomes"
+"""What a decided window says with later labels; outcomes that have waited for their prediction for too long. One or more per subject."""
+
 PROMOTION, ROLLBACK, OVERRIDE = "promotion", "rollback", "override"
 _EVENTS = {PROMOTION: "ModelPromoted", ROLLBACK: "ModelRolledBack", OVERRIDE: "OverrideForced"}
 

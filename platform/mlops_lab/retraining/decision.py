@@ -56,6 +56,7 @@ class WindowFacts:
         drift: The window's features and answers against the champion's reference.
         probation: None if the champion has been serving for longer, or has no predecessor.
         orders: Training orders so far.
+        labels_digest: Of the labels that the performance rests on: what arrives later shows.
     """
 
     window: Window
@@ -67,6 +68,7 @@ class WindowFacts:
     drift: Drift | None
     probation: Probation | None = None
     orders: Orders | None = None
+    labels_digest: str | None = None
 
     @property
     def coverage(self) -> float:
@@ -215,6 +217,7 @@ def _evidence(facts: WindowFacts, counted: tuple[str, ...], policy: Policy) -> d
         "quality": None if facts.quality is None else {"accepted": facts.quality.accepted, "digest": facts.quality.digest},
         "predictions": facts.predictions,
         "labels": facts.labels,
+        "labels_digest": facts.labels_digest,
         "coverage": facts.coverage,
         "performance": None if facts.performance is None else performance_to_record(facts.performance),
         "drift": None if facts.drift is None else drift_to_record(facts.drift),

@@ -1,0 +1,64 @@
+"""Outcomes whose prediction has not turned up: they wait in their table, and somebody is told of those that wait for too long."""
+
+from datetime import datetime, timedelta
+
+import pandas as pd
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.identities import PLATFORM
+from mlops_lab.data.label import OUTCOMES, PATIENCE
+from mlops_lab.data.port import Filter
+from mlops_lab.data.prediction import PREDICTIONS
+from mlops_lab.registry.ledger import OVERDUE
+
+LOOKED_BACK = timedelta(days=14)
+"""How far behind the patience event time is searched at each tick; a week passes between two."""
+NAMED = 1_000
+"""Most events that one record names."""
+
+_COLUMNS = ["event_id", "prediction_id", "at"]
+_ANSWERED_BEFORE = timedelta(days=14)
+
+
+def waiting(lab: Lab, until: datetime) -> pd.DataFrame:
+    """Every outcome known at a moment that has no prediction, oldest first: event_id, prediction_id, at, overdue."""
+    lab.shipper  # noqa: B018  declares the tables
+    outcomes = lab.tables.read(OUTCOMES, filters=[("at", "<=", until)], columns=_COLUMNS).drop_duplicates("event_id")
+    found = _unknown(lab, outcomes, until)
+    return found.assign(overdue=found["at"] + PATIENCE < until)
+
+
+def flag_overdue(at: datetime, lab: Lab) -> int:
+    """Record the outcomes that have become overdue and were not named before; returns how many.
+
+    Args:
+        at: Event time.
+        lab: The home.
+    """
+    lab.shipper  # noqa: B018
+    span: list[Filter] = [("at", ">", at - PATIENCE - LOOKED_BACK), ("at", "<", at - PATIENCE)]
+    due = lab.tables.read(OUTCOMES, filters=span, columns=_COLUMNS).drop_duplicates("event_id")
+    found = _unknown(lab, due, at)
+    if found.empty:
+        return 0
+    named = {identifier for fact in lab.ledger.facts(OVERDUE) for identifier in fact.body["event_ids"]}
+    new = found[~found["event_id"].isin(named)]
+    if new.empty:
+        return 0
+    body = {"count": len(new), "event_ids": list(new["event_id"][:NAMED]), "prediction_ids": list(new["prediction_id"][:NAMED])}
+    why = f"{len(new):,} outcomes have waited for their prediction for more than {PATIENCE.days} days; `lab log waiting` lists them"
+    lab.ledger.record(OVERDUE, f"until {at:%Y-%m-%d %H:%M}Z", body, at=at, by=PLATFORM, why=why)
+    return len(new)
+
+
+def _unknown(lab: Lab, outcomes: pd.DataFrame, until: datetime) -> pd.DataFrame:
+    """Those whose prediction is not in the table, oldest first, fresh index."""
+    if outcomes.empty:
+        return outcomes
+    # Nearly all of them are answered for within two weeks; what is left is looked for everywhere.
+    near: list[Filter] = [("moment", ">=", outcomes["at"].min() - _ANSWERED_BEFORE), ("moment", "<=", until)]
+    left = outcomes[~outcomes["prediction_id"].isin(lab.tables.read(PREDICTIONS, filters=near, columns=["prediction_id"])["prediction_id"])]
+    if not left.empty:
+        anywhere = lab.tables.read(PREDICTIONS, filters=[("prediction_id", "in", list(left["prediction_id"]))], columns=["prediction_id"])
+        left = left[~left["prediction_id"].isin(anywhere["prediction_id"])]
+    return left.sort_values(["at", "event_id"], ignore_index=True)
