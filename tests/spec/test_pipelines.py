@@ -836,6 +836,9 @@ def test_work_that_appears_between_two_looks_is_not_overlooked() -> None:
         def head(self, topic: str) -> int:
             return self.last
 
+        def partitions(self, topic: str) -> int:
+            return 0
+
     assert not settled(SimpleNamespace(bus=Busy(), outbox=SimpleNamespace(pending=lambda limit: [])))  # type: ignore[arg-type]
 
 

@@ -74,6 +74,10 @@ def _of_fact(fact: "Fact") -> Line | None:
             what, subject, says = "batch REFUSED", body["subject"], fact.why
         case "decision":
             what, subject, says = f"week {body['outcome']}", fact.subject, fact.why
+        case "restatement":
+            what, subject, says = "week restated", fact.subject, fact.why
+        case "overdue_outcomes":
+            what, subject, says = "outcomes overdue", fact.subject, fact.why
         case "order":
             what, subject, says = "order", fact.subject, f"train a challenger ({body['origin']})"
         case "order_failed":

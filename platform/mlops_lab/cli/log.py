@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from mlops_lab.cli.opened import open_lab
+from mlops_lab.cli.opened import open_lab, shown
 from mlops_lab.cli.output import Output
 from mlops_lab.errors import UsageError
 
 _SHOWN = 10
+_LISTED = 50
 
 
 @click.group("log")
@@ -69,6 +70,33 @@ def find(ctx: click.Context, identifier: str) -> None:
         output.say(f"Prediction {identifier} is recorded more than once, or its records differ.")
     output.result({"prediction_id": identifier, "records": records, "holds": holds})
     ctx.exit(0 if holds else 1)
+
+
+@command.command
+@click.option("--overdue", is_flag=True, help="Only those that have waited for more than a week.")
+@click.pass_context
+def waiting(ctx: click.Context, overdue: bool) -> None:
+    """List the outcomes whose prediction has not turned up. They stay in their table, and are joined whenever it does.
+
+    An outcome may be here before its prediction is: logs and bus are taken in one after the other. One that waits for more than a week is
+    overdue: somebody reports what nobody asked for, or predictions are lost.
+    """
+    from mlops_lab.cli.opened import present, take_in_logs
+    from mlops_lab.pipelines.overdue import waiting as waiting_in
+
+    output = ctx.ensure_object(Output)
+    lab = open_lab()
+    take_in_logs(lab)
+    at = present(lab)
+    found = waiting_in(lab, at)
+    found = found[found["overdue"]] if overdue else found
+    rows = [[event, prediction, known.to_pydatetime(), late] for event, prediction, known, late in found.itertuples(index=False, name=None)]
+    output.table(["event", "prediction", "known since", "overdue"], rows[:_LISTED])
+    if len(rows) > _LISTED:
+        output.say(f"{len(rows) - _LISTED:,} more; --json has all of them.")
+    output.say(f"{len(rows):,} outcomes wait for their prediction at {shown(at)}, {int(found['overdue'].sum()):,} of them overdue.")
+    columns = ("event_id", "prediction_id", "at", "overdue")
+    output.result({"at": at, "waiting": [dict(zip(columns, row, strict=True)) for row in rows]})
 
 
 def _ids(file: Path) -> list[str]:

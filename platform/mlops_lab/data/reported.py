@@ -1,4 +1,4 @@
-"""From a log of reported outcomes into the table of outcomes: each report has its effect once, whatever dies and however often it is read."""
+"""From a log of reported outcomes into the table of outcomes: each report has its effect once, whatever dies in between."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,7 +10,6 @@ from mlops_lab.data.label import OUTCOMES
 from mlops_lab.data.port import FeatureLike, Tables
 from mlops_lab.data.schema import Column
 from mlops_lab.errors import SchemaRefused
-
 
 _ANY_TIME = "2000-01-01T00:00:00Z"
 

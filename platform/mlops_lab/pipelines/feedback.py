@@ -1,19 +1,21 @@
 """Outcomes from the bus into their table. What cannot be a row of it goes to the dead letters, and those behind it are taken in."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.clock import from_iso
 from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, ProgressMoved
-from mlops_lab.events import FEEDBACK, Delivery
+from mlops_lab.events import FEEDBACK, Delivery, Message
 from mlops_lab.events.dead import bury
 from mlops_lab.events.reading import everything
 
 if TYPE_CHECKING:  # pandas comes with it
     from mlops_lab.data.reported import Report
 
+REPORTED = "OutcomeReported"
 GROUP = "feedback"
 CHUNK = 10_000
 """Reports per commit of the table."""
@@ -34,6 +36,11 @@ def take_in_feedback(lab: Lab) -> int:
     """
     name = f"{FEEDBACK}@{lab.bus.log_id(FEEDBACK)}"
     return sum(_take_in(lab, f"{name}/{partition}", partition) for partition in range(lab.bus.partitions(FEEDBACK)))
+
+
+def reported(model: str, item: Mapping[str, Any]) -> Message:
+    """The event that says what a feedback item says: event_id, prediction_id, revision, outcome, and `at` as a text."""
+    return Message(REPORTED, from_iso(item["at"]), model, item, id=item["event_id"], partition_key=item["prediction_id"])
 
 
 def awaited(lab: Lab) -> int:
@@ -78,7 +85,8 @@ def _reports(lab: Lab, found: Sequence[Delivery | MessageUnreadable]) -> "Sequen
             refused.append((each.offset, error))
     sifted = lab.reported.sifted(reports)
     refused += [(report.offset, error) for report, error in sifted.refused]
-    for offset, error in refused:
-        bury(lab.bus, FEEDBACK, places[offset], error, tries=1, first_at=read_at, at=lab.clock.now())
-        log.error("feedback.buried", extra={"partition": places[offset].partition, "offset": offset, "why": error.what})
+    for offset, because in refused:
+        # Another look would find the same, so one is enough.
+        bury(lab.bus, FEEDBACK, places[offset], because, tries=1, first_at=read_at, at=lab.clock.now())
+        log.error("feedback.buried", extra={"partition": places[offset].partition, "offset": offset, "why": because.what})
     return sifted.rows

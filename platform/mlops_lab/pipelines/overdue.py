@@ -9,10 +9,8 @@ from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.data.label import OUTCOMES, PATIENCE
 from mlops_lab.data.port import Filter
 from mlops_lab.data.prediction import PREDICTIONS
-from mlops_lab.registry.ledger import OVERDUE
+from mlops_lab.registry.ledger import DECISION, OVERDUE
 
-LOOKED_BACK = timedelta(days=14)
-"""How far behind the patience event time is searched at each tick; a week passes between two."""
 NAMED = 1_000
 """Most events that one record names."""
 
@@ -31,13 +29,19 @@ def waiting(lab: Lab, until: datetime) -> pd.DataFrame:
 def flag_overdue(at: datetime, lab: Lab) -> int:
     """Record the outcomes that have become overdue and were not named before; returns how many.
 
+    Looked at are those that have become overdue, or were received, since the decision before.
+
     Args:
         at: Event time.
         lab: The home.
     """
     lab.shipper  # noqa: B018
-    span: list[Filter] = [("at", ">", at - PATIENCE - LOOKED_BACK), ("at", "<", at - PATIENCE)]
-    due = lab.tables.read(OUTCOMES, filters=span, columns=_COLUMNS).drop_duplicates("event_id")
+    overdue: Filter = ("at", "<", at - PATIENCE)
+    since = max((fact for fact in lab.ledger.facts(DECISION) if fact.at < at), key=lambda fact: fact.at, default=None)
+    spans: list[list[Filter]] = [[overdue]]
+    if since is not None:
+        spans = [[overdue, ("at", ">=", since.at - PATIENCE)], [overdue, ("received_at", ">=", since.recorded_at)]]
+    due = pd.concat([lab.tables.read(OUTCOMES, filters=span, columns=_COLUMNS) for span in spans]).drop_duplicates("event_id")
     found = _unknown(lab, due, at)
     if found.empty:
         return 0

@@ -28,6 +28,16 @@ class Found(TypedDict):
     because: Annotated[str, Field(description="The reason as a sentence.")]
 
 
+@closed
+class Restated(TypedDict):
+    """A later version of what a window's labels say."""
+
+    window: _Window
+    version: Annotated[int, Field(ge=2, description="Of the statement; 1 is what the decision rests on.")]
+    model_version: Annotated[int, Field(ge=1, description="The version that was judged.")]
+    labels: Annotated[int, Field(ge=0, description="Its answers that have a label by now.")]
+
+
 _MODEL = subject("the model")
 _FOUND: dict[str, Any] = {"window": "2013-W38", "version": 1, "because": "unexplained loss in 3 of 4 weeks"}
 
@@ -38,4 +48,13 @@ EVENT_TYPES = (
     EventType("SkillLost", CONTROL, "The champion lost skill: a challenger is wanted.", Found, _MODEL, _MODEL, _FOUND),
     EventType("ChampionDegraded", CONTROL, "A champion on probation is worse than the one before.", Found, _MODEL, _MODEL, _FOUND),
     EventType("DataIncidentFound", CONTROL, "A feed is broken: somebody has to look.", Found, _MODEL, _MODEL, _FOUND),
+    EventType(
+        "PerformanceRestated",
+        CONTROL,
+        "Labels of a decided window changed: its performance was measured again. The decision stands.",
+        Restated,
+        _MODEL,
+        _MODEL,
+        {"window": "2013-W38", "version": 2, "model_version": 1, "labels": 6301},
+    ),
 )
