@@ -1,6 +1,6 @@
 """What a use case must bring. Everything that knows of flights is behind this; bringing your own data means keeping these promises."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # the serving process reads this module and must stay free of
 
     from mlops_lab.data.schema import Column, TableSchema
     from mlops_lab.data.snapshot import Batch
+    from mlops_lab.events import Message
+    from mlops_lab.features.asked import PastQuestion
     from mlops_lab.gates.expectation import Expectation
     from mlops_lab.training.recipe import Recipe
     from mlops_lab.training.rows import TrainingRows
@@ -122,6 +124,18 @@ class UseCase(OnlineUseCase, Protocol):
 
     def history(self, tables: "Mapping[str, pd.DataFrame]", until: datetime) -> "TrainingRows":
         """Labelled rows from accepted tables: point-in-time features, labels that arrived until then."""
+        ...
+
+    def questions(self, answers: "pd.DataFrame", published: "Iterable[Message]") -> "Sequence[PastQuestion]":
+        """The questions of recorded answers (entity, moment, features as scored), in their order, with what was published of them."""
+        ...
+
+    def planned(self, plan: "Message") -> Ask:
+        """The question about what a message on the schedule topic announces, at the moment at which it is asked."""
+        ...
+
+    def features_from(self, asks: Sequence[Ask], facts: "Iterable[Message]") -> "pd.DataFrame":
+        """The features of questions as the training side computes them from published facts, each as of its own moment; a row per ask."""
         ...
 
     def labels(self, rows: "pd.DataFrame") -> "NDArray[bool_]":

@@ -304,10 +304,22 @@ def test_outcomes_that_wait_for_too_long_are_told_once_and_stay(lab: SmallLab) -
 
     assert flag_overdue(early, lab) == 0
     assert flag_overdue(late, lab) == 2
-    assert flag_overdue(late, lab) == flag_overdue(late + timedelta(days=3), lab) == 0
+    assert flag_overdue(late, lab) == flag_overdue(late + timedelta(days=3), lab) == flag_overdue(late, lab.again()) == 0
     (fact,) = lab.ledger.facts(OVERDUE)
     assert (fact.body["count"], fact.body["event_ids"], fact.body["prediction_ids"]) == (2, ["v2", "v3"], ["p2", "p3"])
     assert lab.ledger.unaccounted() == []
+
+
+def test_each_process_looks_at_all_outcomes_first_and_at_new_ones_later(lab: SmallLab) -> None:
+    """Also at those that were received long after they were due."""
+    report(lab, a_report(1))
+    take_in_feedback(lab)
+    assert flag_overdue(REPORTED_AT + timedelta(days=60), lab) == 1
+    report(lab, a_report(2), a_report(3, at=iso(REPORTED_AT + timedelta(days=55))))
+    take_in_feedback(lab)
+
+    assert flag_overdue(REPORTED_AT + timedelta(days=67), lab) == 2
+    assert flag_overdue(REPORTED_AT + timedelta(days=67), lab.again()) == 0
 
 
 def test_an_overdue_outcome_is_joined_all_the_same(lab: SmallLab) -> None:
@@ -324,7 +336,7 @@ def test_an_overdue_outcome_is_joined_all_the_same(lab: SmallLab) -> None:
 
 
 def test_an_answer_of_long_ago_is_no_unknown_one(lab: SmallLab) -> None:
-    """The quick look goes back two weeks behind the outcome; what it does not find is looked for everywhere."""
+    """The quick look goes back five days behind the outcome; what it does not find is looked for everywhere."""
     write(lab.home, answers(1))
     report(lab, a_report(1, at=iso(REPORTED_AT + timedelta(days=40))))
     ship(lab)

@@ -94,10 +94,12 @@ def _overdue(output: Output, lab: "Lab") -> int:
 def _decide(lab: "Lab") -> None:
     from mlops_lab.events import Message
     from mlops_lab.pipelines.handlers import close_windows
+    from mlops_lab.pipelines.overdue import flag_overdue
 
     at = reached(lab)
     if at is not None:
         close_windows(Message("ClockReached", at, "clock", {}), lab)
+        flag_overdue(at, lab)
 
 
 def _row(decision: Mapping[str, Any], restated: Mapping[str, Any] | None) -> list[object]:

@@ -15,6 +15,8 @@ from mlops_lab.data.prediction import RANDOM_COLUMNS
 from mlops_lab.data.schema import Column, TableSchema
 
 OUTCOMES = "outcomes"
+JOINED = ("prediction_id", "variant", "moment", "entity")
+"""The columns of predictions that the join needs."""
 PATIENCE = timedelta(days=7)
 """How long an outcome may wait for its prediction before it is flagged as overdue."""
 

@@ -50,6 +50,8 @@ class Intake:
         self._reader = Reader(features, outcome)
         self._schema = next(schema for schema in self._reader.schemas if schema.name == OUTCOMES)
         self._known: dict[str, int] = {}
+        self.looked_for_overdue: tuple[datetime, datetime] | None = None
+        """Event and wall time up to which this process has looked for outcomes without a prediction; for whoever does."""
         tables.declare(self._schema)
 
     def position(self, log: str) -> int:

@@ -4,7 +4,7 @@ For each flight, only facts at or before its prediction moment are used. `online
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,22 @@ _SPAN = 1 << 34
 """More seconds than any moment has, so that (group, second) becomes one sortable number."""
 
 
+class Happened(NamedTuple):
+    """What had happened, as tables: any order of rows, each fact once.
+
+    Attributes:
+        departures: origin, carrier, tail_number, departed_at, departure_delay_min.
+        arrivals: destination, tail_number, arrived_at, arrival_delay_min.
+        weather: Columns of `schema.WEATHER_COLUMNS`.
+        aircraft: tail_number, seats, built.
+    """
+
+    departures: pd.DataFrame
+    arrivals: pd.DataFrame
+    weather: pd.DataFrame
+    aircraft: pd.DataFrame
+
+
 def history_features(flights: pd.DataFrame, weather: pd.DataFrame, aircraft: pd.DataFrame) -> pd.DataFrame:
     """The features of every flight, as known one hour before its scheduled departure.
 
@@ -39,37 +55,53 @@ def history_features(flights: pd.DataFrame, weather: pd.DataFrame, aircraft: pd.
     Returns:
         One row per flight, same index; columns are the names of `FEATURES`, numbers as float64 with NaN for unknown.
     """
-    moments = _seconds(flights["scheduled_departure"]) - int(ASKED_BEFORE_DEPARTURE.total_seconds())
-    known = _known(flights, weather, aircraft, moments)
+    happened = Happened(flights[flights["departed_at"].notna()], flights[flights["arrived_at"].notna()], weather, aircraft)
+    return features_as_of(flights, flights["scheduled_departure"] - ASKED_BEFORE_DEPARTURE, happened)
+
+
+def features_as_of(planned: pd.DataFrame, moments: pd.Series, happened: Happened) -> pd.DataFrame:
+    """The features of planned flights, each as known at a moment of its own.
+
+    Args:
+        planned: scheduled_departure, carrier, origin, destination, distance_miles, tail_number.
+        moments: Event time, aware, one per row of `planned`.
+        happened: The facts; those behind a row's moment do not count for it.
+
+    Returns:
+        As `history_features`.
+    """
+    known = _known(planned, _seconds(moments), happened)
     schedule = zip(
-        [at.to_pydatetime() for at in flights["scheduled_departure"]],
-        flights["carrier"],
-        flights["origin"],
-        flights["destination"],
-        flights["distance_miles"],
+        [at.to_pydatetime() for at in planned["scheduled_departure"]],
+        planned["carrier"],
+        planned["origin"],
+        planned["destination"],
+        planned["distance_miles"],
         strict=True,
     )
-    rows = [features_of(*planned, facts) for planned, facts in zip(schedule, known, strict=True)]
-    table = pd.DataFrame.from_records(rows, columns=[f.name for f in FEATURES], index=flights.index)
+    rows = [features_of(*flight, facts) for flight, facts in zip(schedule, known, strict=True)]
+    table = pd.DataFrame.from_records(rows, columns=[f.name for f in FEATURES], index=planned.index)
     numbers = {f.name: "float64" for f in FEATURES if f.kind == "number"}
     return table.astype(numbers)
 
 
-def _known(flights: pd.DataFrame, weather: pd.DataFrame, aircraft: pd.DataFrame, moments: Seconds) -> Iterator[Known]:
-    departed = flights[flights["departed_at"].notna()]
-    arrived = flights[flights["arrived_at"].notna()]
-    pairs = [f"{o} {c}" for o, c in zip(flights["origin"], flights["carrier"], strict=True)]
+def _known(planned: pd.DataFrame, moments: Seconds, happened: Happened) -> Iterator[Known]:
+    departed, arrived, weather, aircraft = happened
+    pairs = [f"{o} {c}" for o, c in zip(planned["origin"], planned["carrier"], strict=True)]
     departed_pairs = [f"{o} {c}" for o, c in zip(departed["origin"], departed["carrier"], strict=True)]
     departures, departure_delays = _seconds(departed["departed_at"]), departed["departure_delay_min"].to_numpy()
     arrivals, arrival_delays = _seconds(arrived["arrived_at"]), arrived["arrival_delay_min"].to_numpy()
-    origin = _means(departed["origin"], departures, departure_delays, flights["origin"], moments, DEPARTURES_WINDOW_S)
+    origin = _means(departed["origin"], departures, departure_delays, planned["origin"], moments, DEPARTURES_WINDOW_S)
     carrier = _means(departed_pairs, departures, departure_delays, pairs, moments, DEPARTURES_WINDOW_S)
-    destination = _means(arrived["destination"], arrivals, arrival_delays, flights["destination"], moments, ARRIVALS_WINDOW_S)
-    last_delay = _last_delay(departed, arrived, flights["tail_number"], moments)
-    observation = _last(weather["origin"], _seconds(weather["observed_at"]), flights["origin"], moments, WEATHER_MAX_AGE_S)
+    destination = _means(arrived["destination"], arrivals, arrival_delays, planned["destination"], moments, ARRIVALS_WINDOW_S)
+    last_delay = _last_delay(departed, arrived, planned["tail_number"], moments)
+    observation = _last(weather["origin"], _seconds(weather["observed_at"]), planned["origin"], moments, WEATHER_MAX_AGE_S)
     observations = [tuple(None if v != v else v for v in row) for row in weather[list(WEATHER)].itertuples(index=False)]
-    planes = {tail: (_known_number(seats), _known_number(built)) for tail, seats, built in aircraft.itertuples(index=False)}
-    found = zip(flights["tail_number"], observation, origin, carrier, destination, last_delay, strict=True)
+    planes = {
+        tail: (_known_number(seats), _known_number(built))
+        for tail, seats, built in aircraft[["tail_number", "seats", "built"]].itertuples(index=False)
+    }
+    found = zip(planned["tail_number"], observation, origin, carrier, destination, last_delay, strict=True)
     for tail, at, by_origin, by_carrier, by_destination, delay in found:
         seats, built = planes.get(tail, (None, None))
         yield Known(seats, built, observations[at] if at >= 0 else None, by_origin, by_carrier, by_destination, delay)

@@ -1,6 +1,6 @@
 """Will this flight arrive more than 15 minutes late? The use case, whole."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 
 from mlops_lab.data.schema import Column, TableSchema
 from mlops_lab.data.snapshot import Batch
+from mlops_lab.events import Message
+from mlops_lab.features import Ask
+from mlops_lab.features.asked import PastQuestion
+from mlops_lab.flights import published as published_facts
 from mlops_lab.flights import schema, source
-from mlops_lab.flights.offline import history_features
+from mlops_lab.flights.offline import features_as_of, history_features
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.request import LATE_AFTER_MIN
 from mlops_lab.flights.transform import ASKED_BEFORE_DEPARTURE, FEATURES
@@ -76,6 +80,16 @@ class Flights(FlightsOnline):
             keys=flights["flight_id"].to_numpy(dtype=np.str_)[known],
             moments=moments.to_numpy(dtype="datetime64[us]")[known],
         )
+
+    def questions(self, answers: pd.DataFrame, published: Iterable[Message]) -> Sequence[PastQuestion]:
+        return published_facts.questions(answers, published)
+
+    def planned(self, plan: Message) -> Ask:
+        return published_facts.scheduled(plan)
+
+    def features_from(self, asks: Sequence[Ask], facts: Iterable[Message]) -> pd.DataFrame:
+        flights, moments = published_facts.planned(asks)
+        return features_as_of(flights, moments, published_facts.happened(facts))
 
     def labels(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
         late: NDArray[np.bool_] = (rows["arrival_delay_min"] > LATE_AFTER_MIN).to_numpy(dtype=np.bool_)

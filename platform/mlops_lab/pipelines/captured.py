@@ -1,6 +1,6 @@
 """What production captured: live answers with their features as scored, joined with the outcomes that have arrived."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.data.digest import content_digest
-from mlops_lab.data.label import OUTCOMES, Labelled, join
+from mlops_lab.data.label import JOINED, OUTCOMES, Labelled, join
 from mlops_lab.data.port import Filter
 from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.retraining.decision import Outcome
@@ -27,17 +27,26 @@ class Captured:
     versions: dict[str, int]
 
 
-def labelled(lab: Lab, start: datetime | None, end: datetime, until: datetime, versions: Mapping[str, int] | None = None) -> Labelled:
+def labelled(
+    lab: Lab,
+    start: datetime | None,
+    end: datetime,
+    until: datetime,
+    versions: Mapping[str, int] | None = None,
+    columns: Sequence[str] | None = None,
+) -> Labelled:
     """Live answers whose moment lies in [start, end) with the outcomes known at `until`. Start None: from the beginning.
 
-    Versions of the two tables, by name, read them as they were then; None as they are now.
+    Versions of the two tables, by name, read them as they were then; None as they are now. Columns: those of the answers that are wanted
+    beside the ones that the join needs; None for all.
     """
     lab.shipper  # noqa: B018  declares both tables
     filters: list[Filter] = [LIVE, ("moment", "<", end)]
     if start is not None:
         filters.append(("moment", ">=", start))
     as_of = versions or {}
-    predictions = lab.tables.read(PREDICTIONS, version=as_of.get(PREDICTIONS) or None, filters=filters)
+    wanted = None if columns is None else list(dict.fromkeys([*JOINED, *columns]))
+    predictions = lab.tables.read(PREDICTIONS, version=as_of.get(PREDICTIONS) or None, filters=filters, columns=wanted)
     known: list[Filter] = [("at", "<=", until)]
     if start is not None:
         known.append(("at", ">=", start))

@@ -52,13 +52,14 @@ def awaited(lab: Lab) -> int:
 def _take_in(lab: Lab, name: str, partition: int) -> int:
     rows = 0
     while True:
-        after = lab.reported.position(name)
-        head = lab.bus.head(FEEDBACK, partition)
+        after, head = lab.reported.position(name), lab.bus.head(FEEDBACK, partition)
+        if head < after:  # a log that lost its end; what is reported from now on is taken in behind the former end
+            log.error("feedback.log_shrank", extra={"partition": partition, "head": head, "taken_in": after})
+            return rows
         found = list(islice(everything(lab.bus, FEEDBACK, partition, after), CHUNK)) if head > after else []
         if not found:
-            # A broker forgets what is too old: then the head lies behind the table's progress, and there is nothing to read.
-            if lab.bus.committed(GROUP, FEEDBACK, partition) < max(head, after):
-                lab.bus.commit(GROUP, FEEDBACK, max(head, after), partition)
+            if lab.bus.committed(GROUP, FEEDBACK, partition) < head:  # a death before the commit, or a broker that forgot what is old
+                lab.bus.commit(GROUP, FEEDBACK, head, partition)
             return rows
         try:
             rows += lab.reported.append(name, _reports(lab, found), found[-1].offset, lab.clock.now())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM, TRAINER
-from mlops_lab.clock import iso
+from mlops_lab.clock import from_iso, iso
 from mlops_lab.errors import LabError, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
@@ -94,7 +94,6 @@ def close_windows(message: Message, lab: Lab) -> None:
         watch(window, lab)
         window = window.before(-1)
     restate_recent(message.at, lab)
-    flag_overdue(message.at, lab)
 
 
 def first_window(lab: Lab) -> Window | None:
@@ -168,6 +167,8 @@ def ship_and_prepare(lab: Lab) -> None:
         take_in_pins(lab)
     ship(lab)
     take_in_feedback(lab)
+    if decisions := lab.ledger.decisions():
+        flag_overdue(from_iso(decisions[-1]["at"]), lab)
     lab.drift.prepare()
 
 

@@ -79,7 +79,7 @@ def restate(decision: Mapping[str, Any], at: datetime, lab: Lab) -> Measured | N
     if decision["champion"] is None:
         return None
     before = versions_of(decision, lab)[-1]
-    found = labelled(lab, window.start, window.end, at)
+    found = labelled(lab, window.start, window.end, at, columns=("model_version", "probability"))
     own = own_answers(found.rows, decision["champion"])
     digest = labels_digest(lab, own)
     if digest == before.labels_digest:
