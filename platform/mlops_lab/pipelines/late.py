@@ -18,16 +18,15 @@ class Reason:
     """Without these facts, which came late, the features are those that were served.
 
     Attributes:
-        missing: Facts that lie at or before the question's moment, and were published after newer ones.
+        missing: Facts that lie at or before the question's moment, and were published behind newer ones.
     """
 
     missing: tuple[Published, ...]
 
     def __str__(self) -> str:
         first = self.missing[0]
-        late = (first.seen - first.message.at).total_seconds() / 60
-        more = f" and {len(self.missing) - 1} more" if len(self.missing) > 1 else ""
-        return f"{first.message.type} {first.message.id} came {late:.0f} min behind newer facts, after the answer{more}"
+        more = f", and {len(self.missing) - 1} more" if len(self.missing) > 1 else ""
+        return f"{first.message.type} {first.message.id} was published {first.late_min:.0f} min late, after the answer{more}"
 
 
 def reason_for(
@@ -56,12 +55,22 @@ def reason_for(
         values = dict(zip(names, state.read(ask).values, strict=True))
         return {name: values[name] for name in served}
 
-    late = [one for one in known if one.seen > ask.moment]
+    late = [one for one in known if one.seen > one.message.at or one.seen >= ask.moment]
     if not late:
         return None
     all_in, all_out = features(()), features(late)
-    touching = [one for one in late if features([one]) != all_in or features([x for x in late if x is not one]) != all_out]
-    for missing in _sets(touching):
+
+    def touching(some: Sequence[Published]) -> list[Published]:
+        """Those of some late facts that make a difference, alone or when all others are missing."""
+        others = [one for one in late if one not in some]
+        if features(some) == all_in and features(others) == all_out:
+            return []
+        if len(some) == 1:
+            return list(some)
+        half = len(some) // 2
+        return [*touching(some[:half]), *touching(some[half:])]
+
+    for missing in _sets(touching(late)):
         if features(missing) == served:
             return Reason(tuple(missing))
     return None

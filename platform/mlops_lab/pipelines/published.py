@@ -32,6 +32,11 @@ class Published(NamedTuple):
     offset: int
     seen: datetime
 
+    @property
+    def late_min(self) -> float:
+        """Minutes of event time by which newer messages were ahead of it; 0 where it came in order."""
+        return max(0.0, (self.seen - self.message.at).total_seconds() / 60)
+
 
 def published(bus: Topics, topic: str, after: datetime, until: datetime) -> list[Published]:
     """The messages of a topic whose event time lies in (after, until], partition by partition, in the order of publication.
