@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from mlops_lab.clock import FixedClock
-from mlops_lab.errors import BusUnreachable, FeatureStoreUnreachable
+from mlops_lab.errors import BusReplaced, BusUnreachable, FeatureStoreUnreachable
 from mlops_lab.events import OBSERVATIONS, REFERENCES, Message
 from mlops_lab.events.dead import dead_letters
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.schema import EventTypes
 from mlops_lab.features.in_memory import MemoryRows
-from mlops_lab.features.processor import Processor, Shard
+from mlops_lab.features.processor import Processor
 from mlops_lab.features.rows import Progress, RowRef
+from mlops_lab.features.shard import Shard
 from mlops_lab.flights import messages
 from mlops_lab.flights.facts import OBSERVED
 from mlops_lab.flights.online_usecase import FlightsOnline
@@ -303,3 +304,47 @@ def test_shards_share_the_rows_among_them(bus: SqliteBus, facts: list[Message], 
         assert len(store.held) > 100
         together |= store.held
     assert together == rows_of(facts, aircraft)
+
+
+def test_a_bus_that_was_made_anew_is_read_from_its_start(bus: SqliteBus, facts: list[Message]) -> None:
+    class Replaced:
+        """Says once that it is another bus, as a broker does whose topic ends before the offset asked for."""
+
+        said = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bus, name)
+
+        def read(self, topic: str, after: int, limit: int = 1000, partition: int = 0) -> Any:
+            if topic == OBSERVATIONS and after and not self.said:
+                self.said = True
+                bus.commit("features", OBSERVATIONS, 0)
+                raise BusReplaced.at("the test", "another one came to its place")
+            return bus.read(topic, after, limit, partition)
+
+    bus.publish(OBSERVATIONS, facts)
+    store = MemoryRows()
+    processor = a_processor(Replaced(), store)
+    processor.step()
+    with pytest.raises(BusReplaced):
+        processor.step()
+    assert bus.committed("features", OBSERVATIONS) == 0  # nothing of the former one is committed in it
+    run(processor)
+    assert store.held == rows_of(facts)
+
+
+def test_a_rebuild_writes_all_rows_of_the_whole_log_and_counts_nothing_twice(bus: SqliteBus, facts: list[Message]) -> None:
+    unknown = replace(facts[4], id="unknown", type="FlightVanished")
+    bus.publish(OBSERVATIONS, [*facts[:9], unknown, *facts[9:]])
+    store = MemoryRows()
+    run(a_processor(bus, store))
+    store.held.clear()
+    store.said = None
+    processor = a_processor(bus, store)
+
+    assert processor.rebuild() == len(rows_of(facts))
+    assert store.held == rows_of(facts)  # also what is older than the hours that a restart reads
+    assert processor.counts.applied == 0
+    assert len(dead_letters(bus, OBSERVATIONS)) == 1
+    assert processor.step() == 0
+    assert processor.rewritten == 1

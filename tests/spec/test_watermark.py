@@ -14,8 +14,9 @@ from mlops_lab.events import OBSERVATIONS, Delivery, Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.schema import EventTypes
 from mlops_lab.features.in_memory import MemoryRows
-from mlops_lab.features.processor import Processor, Shard
+from mlops_lab.features.processor import Processor
 from mlops_lab.features.rows import Progress
+from mlops_lab.features.shard import Shard
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import Timeline

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from mlops_lab.bootstrap.chosen import chosen
-from mlops_lab.errors import SettingsWrong
+from mlops_lab.bootstrap.feature_progress import feature_progress
 from mlops_lab.features.on_feast import FeastStore
-from mlops_lab.features.on_redis import Address, RedisProgress
-from mlops_lab.features.on_sqlite import FILE, SqliteProgress
-from mlops_lab.features.rows import ProgressKeeper
+from mlops_lab.features.on_redis import Address
+from mlops_lab.features.on_sqlite import FILE
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.settings import Settings
 
@@ -18,17 +17,10 @@ def feature_store(settings: Settings) -> FeastStore:
     Raises:
         SettingsWrong: The home has none: its service keeps features in its own process.
     """
-    store = chosen(settings).store
-    if store == "process":
-        raise SettingsWrong(
-            f"The home {settings.home} has no online store: its service keeps features in its own process.",
-            "choose one with `lab up --with sqlite` or `lab up --with kafka,redis`, or by LAB_FEATURES__STORE.",
-        )
+    progress = feature_progress(settings)
     online: Path | Address = settings.home / FILE
-    progress: ProgressKeeper = SqliteProgress(settings.home / FILE)
-    if store == "redis":
+    if chosen(settings).store == "redis":
         online = Address.of(settings.features.redis, settings.features.redis_password_file)
-        progress = RedisProgress(online)
     return FeastStore(feast_folder(settings.home), FlightsOnline(), online, progress)
 
 

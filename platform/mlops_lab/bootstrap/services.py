@@ -2,6 +2,7 @@
 
 import sys
 
+from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.embedded.service import Service
 from mlops_lab.errors import SettingsWrong
 from mlops_lab.settings import Settings
@@ -15,7 +16,7 @@ QUIET = {
 }
 """No library calls home, and numeric threads do not fight for two cores."""
 
-INFERENCE, WATCHER, TRAINER, MLFLOW, PREFECT = "inference", "watcher", "trainer", "mlflow", "prefect"
+INFERENCE, WATCHER, TRAINER, FEATURES, MLFLOW, PREFECT = "inference", "watcher", "trainer", "features", "mlflow", "prefect"
 
 
 def is_replica(name: str) -> bool:
@@ -51,6 +52,14 @@ def _replicas(settings: Settings, replicas: int) -> list[Service]:
     return found
 
 
+def _features(settings: Settings) -> list[Service]:
+    """The stream processor, where features are in a store that somebody has to fill."""
+    if chosen(settings).store == "process":
+        return []
+    argv = (sys.executable, "-m", "mlops_lab.pipelines.feature_worker")
+    return [Service(name=FEATURES, argv=argv, address="", ready=settings.home.resolve() / f"{FEATURES}.ready", env=QUIET, stop_s=20.0)]
+
+
 def service_specs(settings: Settings, replicas: int = 1) -> list[Service]:
     """All services, in the order in which they are worth starting. Raises SettingsWrong."""
     home, consoles = settings.home.resolve(), settings.consoles
@@ -82,6 +91,7 @@ def service_specs(settings: Settings, replicas: int = 1) -> list[Service]:
             )
             for name in (WATCHER, TRAINER)
         ),
+        *_features(settings),
         *_replicas(settings, replicas),
         Service(
             name=MLFLOW,

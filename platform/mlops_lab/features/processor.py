@@ -7,17 +7,17 @@ are committed, and a death anywhere in between repeats what the next start finds
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from zlib import crc32
 
 from mlops_lab.clock import Clock
-from mlops_lab.errors import MessageUnreadable
+from mlops_lab.errors import BusReplaced, MessageUnreadable
 from mlops_lab.events import OBSERVATIONS, REFERENCES, EventBus
 from mlops_lab.events.schema import EventTypes
 from mlops_lab.features.intake import Counts, Intake
 from mlops_lab.features.rows import Progress, RowRef, RowState, RowWriter
+from mlops_lab.features.shard import Shard
 from mlops_lab.features.stream import CHUNK, onwards, recent
 
 TOPICS = (REFERENCES, OBSERVATIONS)  # a reference that was published before an observation is known with it
@@ -25,26 +25,6 @@ WINDOW = timedelta(hours=36)
 _LOOK_EVERY_S = 1.0
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """Which rows are this processor's: of `count` processors, each reads all facts and keeps the rows that fall to its `number`."""
-
-    number: int = 0
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.number < self.count:
-            raise ValueError(f"there is no shard {self.number} of {self.count}: they are numbered from 0")
-
-    @property
-    def group(self) -> str:
-        """The consumer group that remembers the offsets."""
-        return "features" if self.count == 1 else f"features-{self.number}-of-{self.count}"
-
-    def has(self, ref: RowRef) -> bool:
-        return self.count == 1 or crc32("\0".join((ref.view, *ref.key)).encode()) % self.count == self.number
 
 
 class Processor:
@@ -80,7 +60,19 @@ class Processor:
         self._wrote: Progress | None = None
         self._unwritten = self._uncommitted = False
         self._looked_at = 0.0
-        self.rewritten = 0
+        self._rewrite_began: float | None = None
+        self.rewritten = self.rewritten_rows = self.rewritten_ms = 0
+        """How often all rows were written anew; how many the last time, and how long that took."""
+
+    @property
+    def group(self) -> str:
+        """The consumer group that remembers the offsets."""
+        return self._shard.group
+
+    @property
+    def epoch(self) -> str:
+        """What tells this processor's writes from those of another."""
+        return self._epoch
 
     @property
     def counts(self) -> Counts:
@@ -122,6 +114,9 @@ class Processor:
                     if not found:
                         ended.add((topic, partition))
             self._advance(ended)
+        except BusReplaced:
+            self._offsets, self._unwritten = {}, False  # they mean nothing on the other bus: the next step begins anew
+            raise
         finally:
             if self._unwritten:
                 self._write(self._state.changed())
@@ -131,18 +126,24 @@ class Processor:
         """Write all rows anew, whatever the store holds. Returns how many. Raises as `step`."""
         if not self._offsets:
             self._start()
-        began = time.monotonic()
+        self._rewrite_began = time.monotonic()
         self._state.changed()
-        rows = self._state.rows()
-        self._write(rows)
-        self.rewritten += 1
-        duration_ms = round((time.monotonic() - began) * 1000)
-        _log.info("features.rewritten", extra={"rows": len(rows), "duration_ms": duration_ms})
-        return len(rows)
+        self._write(self._state.rows())
+        return self.rewritten_rows
 
-    def _start(self) -> None:
-        """Fold the facts that rows are made of already, then see what of them the store holds."""
+    def rebuild(self) -> int:
+        """Fold the whole log anew, up to what was committed, and write all rows. Returns how many. Raises as `step`."""
+        self._start(whole=True)
+        return self.rewrite()
+
+    def by_view(self) -> Mapping[str, int]:
+        """How many rows there are of each kind."""
+        return Counter(ref.view for ref in self._state.refs() if self._shard.has(ref))
+
+    def _start(self, whole: bool = False) -> None:
+        """Fold the facts that rows are made of already, or the whole log up to there, then see what of them the store holds."""
         began = time.monotonic()
+        self._offsets, self._waiting, self._unwritten, self._uncommitted = {}, {}, False, False
         self._state = self._new_state()
         self._intake.begin(self._state)
         offsets = {topic: [self._committed(topic, partition) for partition in range(self._bus.partitions(topic))] for topic in TOPICS}
@@ -151,13 +152,15 @@ class Processor:
                 for delivery in stretch.deliveries:
                     self._intake.again(REFERENCES, delivery)
         for partition, offset in enumerate(offsets[OBSERVATIONS]):
-            for stretch in recent(self._bus, OBSERVATIONS, offset, WINDOW, partition):
+            facts = onwards(self._bus, OBSERVATIONS, 0, offset, partition)
+            for stretch in facts if whole else recent(self._bus, OBSERVATIONS, offset, WINDOW, partition):
                 for delivery in stretch.deliveries:
                     self._intake.again(OBSERVATIONS, delivery)
         self._state.changed()
         self._wrote = self._writer.progress()
         if not _holds(self._wrote, offsets):
             self._waiting = {ref: row for ref, row in self._state.rows().items() if self._shard.has(ref)}
+            self._rewrite_began = began if self._waiting else None
         same = self._wrote is not None and self._wrote.offsets == {topic: tuple(each) for topic, each in offsets.items()}
         self._intake.resume(self._wrote.watermark_s if self._wrote and same else 0)
         self._offsets = offsets
@@ -215,10 +218,18 @@ class Processor:
             offsets = {topic: tuple(each) for topic, each in self._offsets.items()}
             progress = Progress(offsets, self._intake.watermark_s, self._clock.now().timestamp(), self._epoch)
             self._writer.write(self._waiting, progress)
+            if self._rewrite_began is not None:
+                self._told_rewrite(len(self._waiting), self._rewrite_began)
             self._waiting, self._wrote = {}, progress
             for topic, partition, offset in self._each():
                 self._bus.commit(self._shard.group, topic, offset, partition)
             self._uncommitted = False
+
+    def _told_rewrite(self, rows: int, began: float) -> None:
+        self.rewritten_rows, self.rewritten_ms = rows, round((time.monotonic() - began) * 1000)
+        self.rewritten += 1
+        self._rewrite_began = None
+        _log.info("features.rewritten", extra={"rows": rows, "duration_ms": self.rewritten_ms})
 
     def _each(self) -> Iterator[tuple[str, int, int]]:
         for topic, offsets in self._offsets.items():

@@ -135,3 +135,7 @@ class RowState(Protocol):
     def rows(self) -> Mapping[RowRef, bytes]:
         """All rows."""
         ...
+
+    def refs(self) -> Iterable[RowRef]:
+        """The names of all rows."""
+        ...

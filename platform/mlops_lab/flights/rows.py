@@ -90,7 +90,10 @@ class FlightRows:
         return found
 
     def rows(self) -> Mapping[RowRef, bytes]:
-        return {ref: self._packed(ref) for ref in chain(self._delays, self._weather, self._register)}
+        return {ref: self._packed(ref) for ref in self.refs()}
+
+    def refs(self) -> Iterable[RowRef]:
+        return chain(self._delays, self._weather, self._register)
 
     def _add(self, lists: "dict[RowRef, Recent]", refs: Sequence[RowRef], fact: tuple[int, int, int, object]) -> None:
         for ref in refs:
