@@ -42,7 +42,7 @@ from mlops_lab.registry.version import ModelVersion
 from mlops_lab.retraining.policy import Policy
 from mlops_lab.serving.fields import closed
 from mlops_lab.serving.prediction_log import PredictionLog
-from mlops_lab.settings import Settings
+from mlops_lab.settings import Settings, StoreSettings
 from mlops_lab.training.recipe import Recipe
 from mlops_lab.training.rows import TrainingRows
 
@@ -149,8 +149,8 @@ class CheckedBus(SqliteBus):
 class SmallLab(Lab):
     """A lab of parcels: its stores are real, its frameworks are their twins."""
 
-    def __init__(self, home: Path, candidates: Iterable[Candidate] = ()) -> None:
-        super().__init__(Settings(home=home), FixedClock(NOW))
+    def __init__(self, home: Path, candidates: Iterable[Candidate] = (), stores: StoreSettings | None = None) -> None:
+        super().__init__(Settings(home=home, stores=stores or StoreSettings()), FixedClock(NOW))
         self._candidates = tuple(candidates)
 
     @cached_property
@@ -187,7 +187,7 @@ class SmallLab(Lab):
 
     def again(self) -> "SmallLab":
         """The same home in another process."""
-        return SmallLab(self.home, self.catalog.candidates)
+        return SmallLab(self.home, self.catalog.candidates, self.settings.stores)
 
 
 def copied(lab: SmallLab, home: Path) -> SmallLab:

@@ -136,6 +136,16 @@ class FeatureSettings(Section):
     lateness_s: int = Field(600, ge=0, description="Seconds of event time that a fact may be late and still count as in time.")
 
 
+class StoreSettings(Section):
+    """Where ledger, tables and packages are. Empty is the home: an SQLite file and folders."""
+
+    database: str = Field(
+        "", description="Address of the ledger's database, as postgresql://role@host:5432/name; empty is a file in the home."
+    )
+    database_password_file: Path | None = Field(None, description="File with the password of the database role.")
+    database_timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds after which a replica takes a silent database for down.")
+
+
 class FaultSettings(Section):
     """Faults on purpose, for drills. All are off unless a variable is set."""
 
@@ -161,6 +171,7 @@ class Settings(BaseSettings):
     fault: FaultSettings = FaultSettings()
     events: EventSettings = EventSettings()
     features: FeatureSettings = FeatureSettings()
+    stores: StoreSettings = StoreSettings()
 
 
 def load_settings(**given: object) -> Settings:

@@ -1,19 +1,27 @@
 """What tests against real parts share: a topic prefix and a Redis database of their own, and a clear end where a part is missing.
 
 A missing part fails the suite instead of skipping it: what is skipped for years is not tested. Start the parts and run
-`make test-services`; LAB_TEST_KAFKA and LAB_TEST_REDIS name others than the usual addresses.
+`make test-services`; LAB_TEST_KAFKA and LAB_TEST_REDIS name others than the usual addresses. A PostgreSQL is started from the programs
+that are installed here, since some tests restart it; LAB_TEST_POSTGRES names another for those that do not.
 """
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Never
 
 import pytest
 import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
+from databases import on_server
+from mlops_lab.events.on_postgres import with_driver
 from mlops_lab.settings import EventSettings, FeatureSettings
+from postgres_cluster import Cluster, NoPostgres
+
+pytest.register_assert_rewrite("spec")  # specifications that are repeated here say as much when they fail
 
 DATABASES = range(1, 16)
 CLAIM_S = 900
@@ -90,3 +98,69 @@ def redis_url(redis_server: str) -> Iterator[str]:
 def features_on_redis(redis_url: str) -> FeatureSettings:
     """Settings of an online store in the test's own database."""
     return FeatureSettings(store="redis", redis=redis_url)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL that the test may do with as it likes."""
+    try:
+        own = Cluster()
+    except NoPostgres:
+        missing("There is no PostgreSQL here to start.", "install its programs (Debian: `apt-get install postgresql`).")
+    yield own
+    own.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest, addresses: dict[str, str]) -> str:
+    """Address of a database in which the tests may make schemas."""
+    given = addresses.get("LAB_TEST_POSTGRES")
+    return given or str(request.getfixturevalue("cluster").url)
+
+
+class Schemas:
+    """A schema for each home that asks, all dropped at the end."""
+
+    def __init__(self, database: str) -> None:
+        self._database = database
+        self._engine = create_engine(with_driver(database), isolation_level="AUTOCOMMIT")
+        self._names: dict[Path, str] = {}
+
+    def address_of(self, home: Path, port: int | None = None) -> str:
+        """Where the home's ledger is; the port is that of somebody who passes everything on."""
+        if home not in self._names:
+            self._names[home] = f"test_{uuid.uuid4().hex[:12]}"
+            with self._engine.connect() as connection:
+                connection.execute(text(f"CREATE SCHEMA {self._names[home]}"))
+        url = make_url(self._database).update_query_dict({"options": f"-c search_path={self._names[home]}"})
+        return url.set(port=port or url.port).render_as_string(hide_password=False)
+
+    def drop(self) -> None:
+        with self._engine.connect() as connection:
+            for name in self._names.values():  # one by one: all at once would want too many locks
+                connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+        self._engine.dispose()
+
+
+@pytest.fixture
+def schemas(postgres: str) -> Iterator[Schemas]:
+    made = Schemas(postgres)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def homes_on_postgres(schemas: Schemas) -> Iterator[None]:
+    """What a specification writes in the database of a home is in a schema of PostgreSQL. Each engine is closed at the end."""
+    engines: set[Engine] = set()
+
+    def remember(connection: Connection) -> None:
+        engines.add(connection.engine)
+
+    event.listen(Engine, "engine_connect", remember)
+    with on_server(schemas.address_of):
+        yield
+    event.remove(Engine, "engine_connect", remember)
+    assert all(engine.dialect.name == "postgresql" for engine in engines)
+    for engine in engines:
+        engine.dispose()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from databases import database_of
 from mlops_lab.audit import HeadsFile
 from mlops_lab.audit.on_sql import SqlAudit, open_engine
 from mlops_lab.clock import WallClock
@@ -22,7 +23,7 @@ POLICY = "9" * 64
 
 @pytest.fixture
 def trail(tmp_path: Path) -> SqlAudit:
-    engine = open_engine(f"sqlite:///{tmp_path}/lab.db")
+    engine = open_engine(database_of(tmp_path))
     return SqlAudit(engine, HeadsFile(tmp_path / "heads.jsonl"), Ed25519PrivateKey.generate(), WallClock())
 
 

@@ -8,20 +8,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
+from databases import database_of
 from mlops_lab.audit import AuditEntry, Head, HeadsFile, digest_of, first_break, link, seal
 from mlops_lab.audit.entry import hash_of
-from mlops_lab.audit.on_sql import SqlAudit, open_engine
+from mlops_lab.audit.on_sql import AUDIT, SqlAudit, open_engine
 from mlops_lab.clock import FixedClock, WallClock, from_iso
 from mlops_lab.errors import AuditBroken, EvidenceMissing, RegistryUnreachable, UsageError
-from mlops_lab.events.on_sql import writing
+from mlops_lab.events.on_sql import reading, writing
 
 AT = datetime(2013, 4, 8, tzinfo=UTC)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -52,7 +53,7 @@ class DiesWithinTheHead(HeadsFile):
         die()
 
 heads = {"before-head": DiesBeforeTheHead, "within-head": DiesWithinTheHead}.get(mode, HeadsFile)(home / "second" / "heads.jsonl")
-trail = SqlAudit(open_engine(f"sqlite:///{home}/lab.db"), heads, Ed25519PrivateKey.from_private_bytes(bytes(range(32))), WallClock())
+trail = SqlAudit(open_engine(sys.argv[4]), heads, Ed25519PrivateKey.from_private_bytes(bytes(range(32))), WallClock())
 for number in range(int(sys.argv[3])):
     with trail.recording(actor=mode, action="Tried", subject=str(number), reason="-", at=datetime(2013, 4, 8, tzinfo=UTC)) as tx:
         tx.emit(CONTROL, Message("Tried", tx.at, mode, {"number": number}))
@@ -62,7 +63,7 @@ for number in range(int(sys.argv[3])):
 
 
 def a_trail(home: Path, key: Ed25519PrivateKey = KEY) -> SqlAudit:
-    engine = open_engine(f"sqlite:///{home}/lab.db")
+    engine = open_engine(database_of(home))
     return SqlAudit(engine, HeadsFile(home / "second" / "heads.jsonl"), key, FixedClock(datetime(2026, 1, 5, 9, tzinfo=UTC)))
 
 
@@ -86,7 +87,9 @@ def a_trail_of(home: Path, entries: int) -> SqlAudit:
 
 
 def run_writer(home: Path, mode: str, times: int = 1) -> int:
-    return subprocess.run([sys.executable, "-c", WRITER, str(home), mode, str(times)], check=False, env=os.environ).returncode
+    return subprocess.run(
+        [sys.executable, "-c", WRITER, str(home), mode, str(times), database_of(home)], check=False, env=os.environ
+    ).returncode
 
 
 @pytest.fixture
@@ -132,7 +135,7 @@ def test_an_exception_undoes_the_entry_and_what_it_records(trail: SqlAudit) -> N
 
     assert len(trail.entries()) == 1
     with writing(trail.engine) as connection:
-        assert not connection.execute(text("SELECT name FROM sqlite_master WHERE name = 'note'")).all()
+        assert not inspect(connection).has_table("note")
     assert trail.verify() is None
 
 
@@ -175,7 +178,7 @@ def test_an_entry_that_cannot_be_read_stops_the_trail_from_growing(tmp_path: Pat
 def test_processes_that_write_at_once_never_fork_the_chain(tmp_path: Path) -> None:
     """Four processes open a new home at the same moment and write ten entries each."""
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
-    writers = [subprocess.Popen([*command, f"writer-{each}", "10"]) for each in range(4)]
+    writers = [subprocess.Popen([*command, f"writer-{each}", "10", database_of(tmp_path)]) for each in range(4)]
     assert [writer.wait() for writer in writers] == [0, 0, 0, 0]
 
     trail = a_trail(tmp_path)
@@ -425,29 +428,38 @@ TAMPERINGS: list[Tampering] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with twelve entries in one file, to be copied: the write-ahead log is folded in."""
-    home = tmp_path_factory.mktemp("intact")
+@dataclass(frozen=True)
+class Intact:
+    """What a home with twelve entries holds: the rows of its audit, and the file of the second place."""
+
+    entries: list[dict[str, object]]
+    heads: bytes
+
+    def copied_to(self, home: Path) -> SqlAudit:
+        (home / "second").mkdir(parents=True)
+        (home / "second" / "heads.jsonl").write_bytes(self.heads)
+        trail = a_trail(home)
+        with writing(trail.engine) as connection:
+            connection.execute(AUDIT.insert(), self.entries)
+        return trail
+
+
+@pytest.fixture
+def intact(tmp_path: Path) -> Intact:
+    home = tmp_path / "intact"
     trail = a_trail_of(home, ENTRIES)
-    with trail.engine.connect() as connection:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        connection.rollback()
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with reading(trail.engine) as connection:
+        found = rows(connection)
     trail.engine.dispose()
-    return home
+    return Intact(found, (home / "second" / "heads.jsonl").read_bytes())
 
 
 @pytest.mark.parametrize("batch", range(10))
-def test_no_tampering_stays_unseen(intact: Path, tmp_path: Path, batch: int) -> None:
+def test_no_tampering_stays_unseen(intact: Intact, tmp_path: Path, batch: int) -> None:
     """Two hundred seeded edits, deletions, swaps, cuts, forgeries and rewrites: each is found, and the entry is named."""
     for seed in range(batch * 20, batch * 20 + 20):
         home = tmp_path / str(seed)
-        (home / "second").mkdir(parents=True)
-        for name in ("lab.db", "second/heads.jsonl"):
-            (home / name).write_bytes((intact / name).read_bytes())
-        trail = a_trail(home)
+        trail = intact.copied_to(home)
         tamper = TAMPERINGS[seed % len(TAMPERINGS)]
 
         expected = tamper(home, trail, random.Random(seed))

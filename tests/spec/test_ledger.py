@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import text
 
+from databases import database_of
 from mlops_lab.audit import HeadsFile
 from mlops_lab.audit.on_sql import SqlAudit, open_engine
 from mlops_lab.bootstrap.followed import LedgerOfHome
@@ -45,7 +46,7 @@ from mlops_lab.registry.on_sql import SqlLedger
 
 home, what, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-trail = SqlAudit(open_engine(f"sqlite:///{home}/lab.db"), HeadsFile(home / "heads.jsonl"), key, WallClock())
+trail = SqlAudit(open_engine(sys.argv[4]), HeadsFile(home / "heads.jsonl"), key, WallClock())
 ledger, at, me = SqlLedger(trail, "flight-delay"), datetime(2013, 4, 8, tzinfo=UTC), f"racer-{number}"
 champion = ledger.current(Role.CHAMPION)
 print("ready", flush=True)
@@ -82,7 +83,7 @@ except LostTheRace as error:
 def a_ledger(home: Path, model: str = MODEL) -> SqlLedger:
     key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     clock = FixedClock(datetime(2026, 1, 5, 9, tzinfo=UTC))
-    return SqlLedger(SqlAudit(open_engine(f"sqlite:///{home}/lab.db"), HeadsFile(home / "heads.jsonl"), key, clock), model)
+    return SqlLedger(SqlAudit(open_engine(database_of(home)), HeadsFile(home / "heads.jsonl"), key, clock), model)
 
 
 def a_version(number: int, run_id: str | None = None) -> ModelVersion:
@@ -114,14 +115,17 @@ def promote(ledger: SqlLedger, number: int, at: datetime = AT) -> Assignment:
 
 
 def events(ledger: SqlLedger, home: Path) -> list[Message]:
-    return [each.message for each in SqlOutbox(open_engine(f"sqlite:///{home}/lab.db")).pending()]
+    return [each.message for each in SqlOutbox(open_engine(database_of(home))).pending()]
 
 
 def race(home: Path, what: str, numbers: list[int]) -> list[str]:
     """Run one process per number from the same start, and return their last lines."""
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", RACER, str(home), what, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", RACER, str(home), what, str(number), database_of(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for number in numbers
     ]
@@ -542,7 +546,12 @@ def test_a_promoter_killed_in_mid_transaction_changed_nothing(ledger: SqlLedger,
     promote(ledger, 1)
     before = (len(ledger.assignments()), len(events(ledger, tmp_path)), len(ledger._trail.entries()))
     killed = subprocess.run(
-        [sys.executable, "-c", RACER, str(tmp_path), "die", "2"], input="go\n", text=True, check=False, env=os.environ, capture_output=True
+        [sys.executable, "-c", RACER, str(tmp_path), "die", "2", database_of(tmp_path)],
+        input="go\n",
+        text=True,
+        check=False,
+        env=os.environ,
+        capture_output=True,
     )
 
     assert killed.returncode == -signal.SIGKILL
@@ -555,7 +564,7 @@ def test_what_was_acknowledged_before_a_kill_is_there_and_nothing_is_half(ledger
     """Writers that were killed at any moment while they wrote as fast as they could."""
     chance, acknowledged = random.Random(7), []
     for number in range(6):
-        command = [sys.executable, "-c", RACER, str(tmp_path), "write", str(number)]
+        command = [sys.executable, "-c", RACER, str(tmp_path), "write", str(number), database_of(tmp_path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdin is not None
             assert writer.stdout is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from databases import database_of
 from mlops_lab.audit import HeadsFile
 from mlops_lab.audit.on_sql import SqlAudit, open_engine
 from mlops_lab.clock import WallClock
@@ -35,13 +36,13 @@ class Dies(SqlOutbox):
     def mark_sent(self, positions):
         os.kill(os.getpid(), signal.SIGKILL)
 
-relay(Dies(open_engine(f"sqlite:///{home}/lab.db")), SqliteBus(home / "bus.db"), limit=3)
+relay(Dies(open_engine(sys.argv[2])), SqliteBus(home / "bus.db"), limit=3)
 """
 
 
 @pytest.fixture
 def trail(tmp_path: Path) -> SqlAudit:
-    engine = open_engine(f"sqlite:///{tmp_path}/lab.db")
+    engine = open_engine(database_of(tmp_path))
     return SqlAudit(engine, HeadsFile(tmp_path / "heads.jsonl"), Ed25519PrivateKey.generate(), WallClock())
 
 
@@ -124,7 +125,7 @@ def test_messages_wait_while_the_bus_is_down(trail: SqlAudit, tmp_path: Path) ->
 def test_a_relay_killed_after_publishing_neither_loses_nor_doubles(trail: SqlAudit, tmp_path: Path) -> None:
     """The bus has the first three, the outbox does not know it: the next relay sends them again, the bus skips them."""
     decide(trail, 1, 2, 3, 4, 5)
-    died = subprocess.run([sys.executable, "-c", RELAY_AND_DIE, str(tmp_path)], check=False, env=os.environ)
+    died = subprocess.run([sys.executable, "-c", RELAY_AND_DIE, str(tmp_path), database_of(tmp_path)], check=False, env=os.environ)
     bus = SqliteBus(tmp_path / "bus.db")
     assert died.returncode == -signal.SIGKILL
     assert on_the_bus(bus) == [1, 2, 3]

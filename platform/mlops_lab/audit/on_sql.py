@@ -94,6 +94,7 @@ class SqlAudit:
         if getattr(self._busy, "subject", None):
             raise UsageError(f"A record about '{self._busy.subject}' is still open in this thread.", "close it before the next is opened.")
         self._busy.subject = subject or "nothing"
+        head: Head | None = None
         try:
             with writing(self.engine) as connection:
                 last = _last(connection)
@@ -111,13 +112,25 @@ class SqlAudit:
                 )
                 head = seal(entry.seq, entry.hash, self._key)
                 connection.execute(AUDIT.insert().values(_row(entry, head)))
+        except RegistryUnreachable:
+            if head is None or not self._holds(head):
+                raise
         finally:
             self._busy.subject = None
+        assert head is not None
         try:
             self._keep_heads(head)
         except (StoreUnreachable, RegistryUnreachable) as error:
             # The record stands and is sealed; its head follows with the next record, and `verify` insists on it.
             log.warning("audit.head_delayed", extra={"seq": head.seq, "why": error.what})
+
+    def _holds(self, head: Head) -> bool:
+        """Whether a record was committed although its answer was lost: a server may go between the commit and its receipt.
+
+        Asked with the writers' lock, so that the former transaction is over. Raises RegistryUnreachable where nobody can say.
+        """
+        with writing(self.engine) as connection:
+            return connection.execute(select(AUDIT.c.hash).where(AUDIT.c.seq == head.seq)).scalar() == head.hash
 
     @property
     def _trusted(self) -> tuple[Ed25519PublicKey, ...]:

@@ -93,12 +93,19 @@ class Lab:
 
         return SqliteBus(self.home / "bus.db")
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to read: the ledger's file, or the keys of a home whose ledger is on a server."""
+        return (self.keys if self.settings.stores.database else self.home / "lab.db").exists()
+
     @cached_property
     def _engine(self) -> "Engine":
         from mlops_lab.audit.on_sql import open_engine
 
         self.home.mkdir(parents=True, exist_ok=True)
-        return open_engine(f"sqlite:///{(self.home / 'lab.db').resolve()}", self.patience_s)
+        said = self.settings.stores
+        address = said.database or f"sqlite:///{(self.home / 'lab.db').resolve()}"
+        return open_engine(address, self.patience_s, password_file=said.database_password_file)
 
     @cached_property
     def outbox(self) -> "Outbox":

@@ -2,7 +2,7 @@
 
 import sys
 
-from mlops_lab.bootstrap.followed import LedgerOfHome
+from mlops_lab.bootstrap.followed import followed
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.clock import WallClock
 from mlops_lab.errors import LabError
@@ -45,7 +45,7 @@ def serve(settings: Settings) -> None:
         use_case,
         online=online,
         bus=BusInTime(home / "bus.db"),
-        ledger=LedgerOfHome(home, use_case.model),
+        ledger=followed(settings, use_case.model),
         packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
         keys=keys,
         load=Scorer.from_bytes,

@@ -52,7 +52,7 @@ def _examine(output: Output, lab: object, verify: bool, began: float) -> None:
     from mlops_lab.demo.summary import FILE, compare, summarise, write
 
     assert isinstance(lab, Lab)
-    if not (lab.home / "lab.db").is_file():
+    if not lab.has_begun:
         raise EvidenceMissing(f"{lab.home} holds no finished demo.", "run `make demo` first.")
     output.say("")
     output.say("Examining the stores: audit, ledger, tables, catalog, journal, orchestrator ...")

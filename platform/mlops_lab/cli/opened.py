@@ -58,7 +58,7 @@ def open_lab(*, found_home: bool = False, without_ledger: bool = False) -> "Lab"
     lab = Lab(load_settings())
     if found_home:
         found(lab)
-    elif not without_ledger and not (lab.home / "lab.db").is_file():
+    elif not without_ledger and not lab.has_begun:
         raise EvidenceMissing(
             f"Nothing has happened in {lab.home} yet.",
             "run `lab demo` for the whole loop, or begin it with `lab ingest 2013-01`; LAB_HOME names another home.",

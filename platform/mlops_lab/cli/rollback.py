@@ -61,7 +61,7 @@ def command(output: Output, why: str, to: int | None, local: bool, name: str | N
 
 
 def _by_the_ledger(output: Output, lab: "Lab", why: str, to: int | None, name: str | None) -> None:
-    if not (lab.home / "lab.db").is_file():
+    if not lab.has_begun:
         raise EvidenceMissing(
             f"There is no ledger in {lab.home}.", "begin with `lab ingest 2013-01`, or restore lab.db; LAB_HOME names another home."
         )

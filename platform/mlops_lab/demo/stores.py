@@ -125,9 +125,7 @@ class Stores:
             }
             control = {str(identifier) for (identifier,) in db.execute("SELECT id FROM message WHERE topic = ?", (CONTROL,))}
             groups = [(str(g), str(t), int(offset)) for g, t, offset in db.execute("SELECT grp, topic, offset FROM progress")]
-        with sqlite3.connect(f"file:{self.lab.home / 'lab.db'}?mode=ro", uri=True, timeout=10) as db:
-            found = db.execute("SELECT message_id FROM outbox WHERE topic = ? AND sent_at IS NOT NULL", (CONTROL,))
-            sent = {str(identifier) for (identifier,) in found}
+        sent = self.lab.outbox.sent(CONTROL)
         gaps = [f"topic {topic} has {count} messages up to offset {head}" for topic, (count, head) in topics.items() if count != head]
         gaps += [f"topic {topic} is gone" for topic in (ANSWERS, OBSERVATIONS, REFERENCES, CONTROL) if topic not in topics]
         gaps += [f"{group} has finished {offset} of {topic}" for group, topic, offset in groups if offset > topics.get(topic, (0, 0))[1]]

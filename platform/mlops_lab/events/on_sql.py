@@ -4,7 +4,7 @@ import json
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, NoSuchModuleError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, IntegrityError, InterfaceError, NoSuchModuleError, ProgrammingError
 
 from mlops_lab.clock import WallClock, iso
 from mlops_lab.errors import RegistryUnreachable, SettingsWrong
+from mlops_lab.events import on_postgres
 from mlops_lab.events.message import Message
 from mlops_lab.events.outbox import Pending
 
@@ -51,23 +52,35 @@ _prepared: "weakref.WeakKeyDictionary[Engine, set[str]]" = weakref.WeakKeyDictio
 _preparing = threading.Lock()
 
 
-def open_engine(url: str, patience_s: float = BUSY_TIMEOUT_S) -> Engine:
+def open_engine(url: str, patience_s: float = BUSY_TIMEOUT_S, *, password_file: Path | None = None, reads_only: bool = False) -> Engine:
     """Describe a database; nothing is opened before the first use.
 
     SQLite gets a write-ahead log, so many seconds of patience with other writers, foreign keys, and every commit is on disk when it
-    returns: the second place of the audit may never know more than the database after a power cut.
+    returns: the second place of the audit may never know more than the database after a power cut. For Postgres see `on_postgres`.
+
+    Args:
+        url: As SQLAlchemy writes it.
+        patience_s: How long other writers are waited for, and a server that does not answer.
+        password_file: Holds the password of a server's role; read anew for each connection.
+        reads_only: Tables that are missing are not made: for a process that may not write.
 
     Raises:
         SettingsWrong: The address cannot be understood, or its driver is not installed.
     """
     try:
-        engine = create_engine(url)
-    except (ImportError, NoSuchModuleError, ValueError) as error:
-        raise SettingsWrong(f"The address of the database is no use: {error}.", "write it like sqlite:////path/lab.db.") from error
+        options = on_postgres.options(url, patience_s, reads_only) if url.startswith("postgres") else {}
+        engine = create_engine(on_postgres.with_driver(url), execution_options={"lab_reads_only": reads_only}, **options)
+    except (ImportError, NoSuchModuleError, ArgumentError, ValueError) as error:
+        raise SettingsWrong(
+            f"The address of the database is no use: {error}.",
+            "write it like sqlite:////path/lab.db or postgresql://role@host:5432/database; `make install` brings the drivers.",
+        ) from error
     if engine.dialect.name == "sqlite":
         event.listen(engine, "do_connect", partial(_make_folder, patience_s))
         event.listen(engine, "connect", partial(_set_up_sqlite, patience_s))
         event.listen(engine, "begin", _begin_sqlite)
+    elif password_file is not None:
+        event.listen(engine, "do_connect", partial(on_postgres.give_password, password_file))
     return engine
 
 
@@ -76,7 +89,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A consistent view of the database. Raises RegistryUnreachable where it does not answer."""
     _create_tables(engine)
     # One snapshot for all that is read inside: SQLite gives it anyway, Postgres has to be asked.
-    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True} if engine.dialect.name == "postgresql" else {}
     with _translated(engine), engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
@@ -86,7 +99,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """One transaction of the only writer: the lock comes first, so what is read inside stays true until the commit.
 
     Raises:
-        RegistryUnreachable: The database does not answer, or another writer kept it longer than our patience. Nothing was written.
+        RegistryUnreachable: The database does not answer, or another writer kept it longer than our patience. Nothing was written, unless
+            a server was lost while it committed: then only the server knows.
     """
     _create_tables(engine)
     with _locked(engine) as connection:
@@ -129,6 +143,11 @@ class SqlOutbox:
                 unsent = update(OUTBOX).where(OUTBOX.c.position.in_(positions), OUTBOX.c.sent_at.is_(None))
                 connection.execute(unsent.values(sent_at=iso(WallClock().now())))
 
+    def sent(self, topic: str) -> Set[str]:
+        with reading(self._engine) as connection:
+            found = connection.execute(select(OUTBOX.c.message_id).where(OUTBOX.c.topic == topic, OUTBOX.c.sent_at.is_not(None)))
+            return {str(identifier) for (identifier,) in found}
+
 
 def _create_tables(engine: Engine) -> None:
     """Create the tables that are missing, once per process; a stage that is imported later brings its own."""
@@ -140,6 +159,9 @@ def _create_tables(engine: Engine) -> None:
         with _translated(engine), engine.connect() as connection:
             there = set(inspect(connection).get_table_names())
         if not wanted <= there:  # whoever only reads an existing home never needs the lock, nor the right to write
+            if engine.get_execution_options().get("lab_reads_only"):
+                missing = ", ".join(sorted(wanted - there))
+                raise RegistryUnreachable.at(engine.url.render_as_string(), f"it has no tables yet ({missing})")
             with _locked(engine) as connection:
                 METADATA.create_all(connection)
         done |= wanted
@@ -157,8 +179,12 @@ def _locked(engine: Engine) -> Iterator[Connection]:
 def _translated(engine: Engine) -> Iterator[None]:
     try:
         yield
-    except (IntegrityError, ProgrammingError):
-        raise  # a mistake in our statements, not in the database: it may not look like an outage
+    except (DataError, IntegrityError, ProgrammingError) as error:
+        said = on_postgres.refusal(error.orig)
+        if said is None:
+            raise  # a mistake in our statements, not in the database: it may not look like an outage
+        _prepared.pop(engine, None)  # tables that went away are made again by who may
+        raise RegistryUnreachable.at(engine.url.render_as_string(), said) from error
     except (DatabaseError, InterfaceError) as error:
         raise RegistryUnreachable.at(engine.url.render_as_string(), str(error.orig)) from error
 

@@ -1,6 +1,6 @@
 """The outbox: messages wait in the database that holds what they speak of, until the bus has them."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,10 @@ class Outbox(Protocol):
 
     def mark_sent(self, positions: Sequence[int]) -> None:
         """Remember that these are on the bus. Marking twice changes nothing."""
+        ...
+
+    def sent(self, topic: str) -> Set[str]:
+        """Ids of the messages that were marked."""
         ...
 
 

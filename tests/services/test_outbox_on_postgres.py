@@ -1,0 +1,7 @@
+"""The outbox's specification, repeated on a real PostgreSQL."""
+
+import pytest
+
+from spec.test_outbox import *  # noqa: F403
+
+pytestmark = pytest.mark.usefixtures("homes_on_postgres")
