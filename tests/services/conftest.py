@@ -5,6 +5,7 @@ A missing part fails the suite instead of skipping it: what is skipped for years
 that are installed here, since some tests restart it; LAB_TEST_POSTGRES names another for those that do not.
 """
 
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from confluent_kafka.admin import AdminClient
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 
 from databases import on_server
+from mlops_lab.embedded.ports import split
 from mlops_lab.events.on_postgres import with_driver
 from mlops_lab.settings import EventSettings, FeatureSettings
 from postgres_cluster import Cluster, NoPostgres
@@ -43,6 +45,21 @@ def kafka(addresses: dict[str, str]) -> str:
             "start Apache Kafka 4 there, for instance from its container image, or name another by LAB_TEST_KAFKA=host:port.",
         )
     return servers
+
+
+@pytest.fixture(scope="session")
+def kafka_with_login(addresses: dict[str, str]) -> tuple[str, Path]:
+    """Bootstrap servers of a broker that wants SASL/PLAIN, and the folder with `lab.password` and `guest.password`."""
+    servers, folder = addresses["LAB_TEST_KAFKA_SASL"], Path(addresses["LAB_TEST_KAFKA_SASL_FOLDER"])
+    try:
+        with socket.create_connection(split(servers), timeout=5):
+            pass
+        if (folder / "lab.password").is_file() and (folder / "guest.password").is_file():
+            return servers, folder
+        why = f"There are no passwords in {folder}."
+    except OSError as error:
+        why = f"No Kafka with a login answers at {servers} ({error})."
+    missing(why, "start one with `.ci/kafka-sasl PORT FOLDER`, and name both by LAB_TEST_KAFKA_SASL and LAB_TEST_KAFKA_SASL_FOLDER.")
 
 
 @pytest.fixture

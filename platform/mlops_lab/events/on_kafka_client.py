@@ -57,7 +57,7 @@ def meaning(error: KafkaError, broker: Broker, topic_or_group: str) -> LabError:
     code, why = error.code(), error.str()
     if code in _LOGIN:
         return BusRefused.credentials(broker.servers, broker.user, why)
-    if code in _HANDSHAKE:
+    if code in _HANDSHAKE or "handshake failed" in why:
         return BusRefused.connection(broker.servers, broker.security, why)
     if code in _RIGHTS:
         return BusRefused.rights(broker.servers, broker.user, f"{_RIGHTS[code]} {topic_or_group}".rstrip())
