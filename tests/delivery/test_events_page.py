@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from mlops_lab.bootstrap.events import event_types
-from mlops_lab.errors import LabError, MessageUnreadable
+from mlops_lab.errors import BusRefused, BusReplaced, BusUnreachable, EventRefused, LabError, MessageUnreadable, TopicDiffers, TopicMissing
 from mlops_lab.events import CONTROL, OBSERVATIONS, Message
 from mlops_lab.events.topics import DAY_S, TOPICS, Topic
+from mlops_lab.events.wire import decode, encode
 from mlops_lab.flights.online_usecase import FlightsOnline
 
 PAGE = (Path(__file__).parents[2] / "platform" / "docs" / "events.md").read_text(encoding="utf-8")
@@ -69,6 +70,25 @@ def refused(topic: str = OBSERVATIONS, **changes: Any) -> Callable[[], LabError]
     return told
 
 
+def read_under(key: bytes) -> Callable[[], LabError]:
+    """What is said of an event that lies under another record key."""
+    value = json.dumps(DEPARTURE.to_cloudevent()).encode()
+
+    def told() -> LabError:
+        with pytest.raises(ValueError) as caught:
+            decode(key, value, lambda: None, 10_000)
+        return MessageUnreadable.at("the bus", OBSERVATIONS, 7, str(caught.value))
+
+    return told
+
+
+def oversized() -> LabError:
+    with pytest.raises(LabError) as caught:
+        encode(TOPICS[OBSERVATIONS], [replace(DEPARTURE, data={**DEPARTURE.data, "more": "x" * 300_000})])
+    return caught.value
+
+
+BROKER = "127.0.0.1:9092"
 CASES: dict[str, Callable[[], LabError]] = {
     "malformed CloudEvent": lambda: MessageUnreadable.at("the bus", OBSERVATIONS, 7, "it is no JSON"),
     "malformed data": refused(data={**DEPARTURE.data, "delay_min": "5"}),
@@ -78,7 +98,17 @@ CASES: dict[str, Callable[[], LabError]] = {
     "wrong key": refused(partition_key="EWR"),
     "wrong subject": refused(subject="JFK"),
     "from the future": refused(at=AT + timedelta(hours=1)),
+    "wrong record key, on Kafka": read_under(b"X"),
+    "oversized": oversized,
+    "missing topic, on Kafka": lambda: TopicMissing.of(BROKER, "lab.observations"),
+    "wrong partition count, on Kafka": lambda: TopicDiffers.of(BROKER, "lab.observations", "partitions", 3, 6),
+    "a topic made anew, on Kafka": lambda: BusReplaced.ends(BROKER, "lab.control", 0, 2, 9),
+    "the broker does not answer": lambda: BusUnreachable.broker(BROKER, "timed out"),
+    "the broker refuses": lambda: BusRefused.rights(BROKER, "lab", "topic 'lab.observations'"),
+    "expired or wrong credentials (SASL)": lambda: BusRefused.credentials(BROKER, "lab", "SASL authentication failed"),
+    "another security than the listener's": lambda: BusRefused.connection(BROKER, "SASL_SSL", "no handshake"),
 }
+"""What really raises those about brokers is tried by tests/services; here it is how they speak."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -87,8 +117,8 @@ def test_what_the_page_says_about_bad_input_is_what_is_said(case: str) -> None:
     error = CASES[case]()
 
     assert fnmatchcase(error.what, says.strip("`")), error.what
-    reason = getattr(error, "reason", "unreadable")
-    assert f"`{reason}`" in happens
+    if isinstance(error, EventRefused | MessageUnreadable):
+        assert f"`{getattr(error, 'reason', 'unreadable')}`" in happens
 
 
 def test_every_case_of_the_page_is_tried() -> None:

@@ -1,19 +1,14 @@
 """`lab events`: what travels on the bus, for people."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlops_lab.cli.events_bus import open_bus
 from mlops_lab.cli.events_dead import dead
 from mlops_lab.cli.events_log import tail
 from mlops_lab.cli.events_replay import replay
+from mlops_lab.cli.events_topics import topics
 from mlops_lab.cli.output import Output
-from mlops_lab.events.topics import DAY_S, TOPICS, Topic
-
-if TYPE_CHECKING:
-    from mlops_lab.bootstrap import Lab
 
 
 @click.group("events", invoke_without_command=True)
@@ -25,53 +20,6 @@ def command(ctx: click.Context) -> None:
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(topics)
-
-
-@command.command
-@click.option("--create", is_flag=True, help="Make the topics that are missing on the broker.")
-@click.pass_obj
-def topics(output: Output, create: bool = False) -> None:
-    """List the topics.
-
-    What each is keyed by, how many events came, how many of them are dead letters, and how far behind each reader is.
-    """
-    lab = open_bus()
-    if create:
-        output.say("The embedded bus makes a topic with its first event; there is nothing to create.")
-    rows = [_row(lab, topic) for topic in TOPICS.values()]
-    output.table(
-        ["topic", "keyed by", "partitions", "kept", "events so far", "dead letters", "behind"],
-        [[r["topic"], r["key"], r["partitions"], r["kept"], r["events"], r["dead"], _behind(r["readers"])] for r in rows],
-    )
-    with_dead = [row["topic"] for row in rows if row["dead"]]
-    if with_dead:
-        output.say(f"Next: `lab events dead {with_dead[0]}` shows what could not be worked on, and why.")
-    elif not any(row["events"] for row in rows):
-        output.say("Nothing was published yet. Next: `lab replay`, which lets flights depart and arrive.")
-    output.result({"topics": rows})
-
-
-def _row(lab: "Lab", topic: Topic) -> dict[str, Any]:
-    from mlops_lab.bootstrap.chosen import chosen
-    from mlops_lab.events.dead import dead_letters
-    from mlops_lab.pipelines.readers import groups_of, lag
-
-    bus, on_broker = lab.bus, chosen(lab.settings).bus == "kafka"
-    partitions = bus.partitions(topic.name)
-    return {
-        "topic": topic.name,
-        "meaning": topic.meaning,
-        "key": topic.key,
-        "partitions": partitions,
-        "kept": "for ever" if topic.retention_s is None or not on_broker else f"{topic.retention_s // DAY_S} days",
-        "events": sum(bus.head(topic.name, number) for number in range(partitions)),
-        "dead": sum(lying.retried_at is None for lying in dead_letters(bus, topic.name)),
-        "readers": {group: lag(bus, group, topic.name) for group in groups_of(bus, topic.name)},
-    }
-
-
-def _behind(readers: dict[str, int]) -> str:
-    return ", ".join(f"{group} {behind:,}" for group, behind in readers.items())
 
 
 @command.command
@@ -112,6 +60,7 @@ def schemas(output: Output, name: str | None, folder: Path | None) -> None:
     output.result({"types": [row | {"meaning": each.meaning} for row, each in zip(shown, types, strict=True)]})
 
 
+command.add_command(topics)
 command.add_command(tail)
 command.add_command(replay)
 command.add_command(dead)

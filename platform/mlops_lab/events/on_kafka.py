@@ -56,7 +56,7 @@ class KafkaBus:
             if not found:
                 raise TopicMissing.of(self._broker.servers, name)
             if found != wanted:
-                raise TopicDiffers.of(self._broker.servers, name, "partitions:", found, wanted)
+                raise TopicDiffers.of(self._broker.servers, name, "partitions", found, wanted)
             self._checked[topic] = found
         return self._checked[topic]
 

@@ -127,7 +127,7 @@ class PartitionReader:
             record = self._fetched[0]
             offset = (record.offset() or 0) + 1
             try:
-                found.append(Delivery(offset, decode(record.value(), record.headers, largest), partition))
+                found.append(Delivery(offset, decode(record.key(), record.value(), record.headers, largest), partition))
             except ValueError as error:
                 if found:
                     break  # told when somebody has come that far

@@ -37,10 +37,11 @@ def encode(topic: Topic, messages: Iterable[Message]) -> Sequence[Record]:
     return [_record(topic, message) for message in messages]
 
 
-def decode(value: bytes | None, headers: Callable[[], AnyHeaders], limit: int) -> Message:
+def decode(key: bytes | None, value: bytes | None, headers: Callable[[], AnyHeaders], limit: int) -> Message:
     """Read a record back. Raises ValueError with the reason for what is none of ours, or larger than `limit` bytes.
 
     Args:
+        key: The record's own: it decided about the partition, so a wrong one may have let others of its aircraft overtake it.
         value: The record's bytes; None is what a deletion in a compacted topic looks like.
         headers: Asked only where the bytes cannot be read.
         limit: See Topic.max_event_bytes.
@@ -57,7 +58,10 @@ def decode(value: bytes | None, headers: Callable[[], AnyHeaders], limit: int) -
         raise ValueError(_mode(headers) or "it is no JSON object")
     if "specversion" not in event and (why := _mode(headers)):
         raise ValueError(why)
-    return Message.from_cloudevent(event)
+    message = Message.from_cloudevent(event)
+    if key != message.key.encode():
+        raise ValueError(f"its record key is {_shown(key)}, and has to be its partition key or else its subject, '{message.key}'")
+    return message
 
 
 def _record(topic: Topic, message: Message) -> Record:
@@ -75,6 +79,10 @@ def _record(topic: Topic, message: Message) -> Record:
     if size > topic.max_event_bytes:
         raise MessageUnsendable.too_large(topic.name, message.id, size, topic.max_event_bytes)
     return Record(key, value, [*_HEADERS, ("traceparent", message.traceparent.encode())] if message.traceparent else _HEADERS)
+
+
+def _shown(key: bytes | None) -> str:
+    return "missing" if key is None else f"'{key[:100].decode(errors='replace')}'"
 
 
 def _mode(headers: Callable[[], AnyHeaders]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlops_lab.bootstrap.services import TRAINER, WATCHER
+from mlops_lab.bootstrap.services import FEATURES, TRAINER, WATCHER
 from mlops_lab.events import CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, EventBus
 
 
@@ -26,10 +26,10 @@ class Reader:
 
 READERS = (
     Reader(
-        "features",
+        FEATURES,
         (OBSERVATIONS, REFERENCES),
         "folds the same facts into the same rows and writes them anew; no fact counts twice",
-        "features",
+        FEATURES,
     ),
     Reader(WATCHER, (CONTROL,), "takes up each fact and order again; what was decided or done already stays as it is", WATCHER),
     Reader(TRAINER, (CONTROL,), "takes up each order again; a version that is there is not trained anew", TRAINER),
