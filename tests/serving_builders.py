@@ -20,6 +20,7 @@ from mlops_lab.events import OBSERVATIONS, Message
 from mlops_lab.events.in_time import BusInTime
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.features import Ask, Feature, Kind, Value
+from mlops_lab.features.policy import FeaturePolicy, SourceRule
 from mlops_lab.features.view import FeatureRow
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.registry import ledger
@@ -28,10 +29,12 @@ from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
 from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import FieldWrong
+from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.fields import Moment, closed, text
 from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.prediction_log import Durability, Position, read_frames
+from mlops_lab.serving.source import FeatureSource
 from mlops_lab.serving.tokens import Tokens
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
@@ -65,6 +68,7 @@ class Queues:
     """How long is the queue at a place? Nobody knows it of a place that is closed, and the type of an item cannot say so."""
 
     features = FEATURES
+    policy = FeaturePolicy({"counts": SourceRule(("seen",), max_age_s=86_400)}, behind_s=3600)
     item: type[Any] = Spot
     outcome: type[Any] = Seen
 
@@ -98,6 +102,9 @@ class Counted:
         at, people = max(known, default=(None, None))
         age = None if at is None else (ask.moment - at).total_seconds()
         return FeatureRow((float(ask.moment.hour), place, people), {"counts": age})
+
+    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow]:
+        return list(map(self.read, asks))
 
 
 @dataclass(frozen=True)
@@ -255,8 +262,7 @@ def _parts(
     return assemble(
         directory / "serving",
         Queues(),
-        online=online,
-        bus=_read(bus, directory),
+        source=FactStream(_read(bus, directory), online),
         ledger=books,
         packages=store,
         keys=[KEY.public_key()],
@@ -274,8 +280,8 @@ def _read(bus: SqliteBus, directory: Path) -> BusInTime:
     return BusInTime(directory / "bus.db", deadline_s=0.25)
 
 
-def parts_about_flights(directory: Path) -> ServingParts:
-    """A replica with the real use case, whose model says 0.25 of every flight."""
+def parts_about_flights(directory: Path, source: FeatureSource | None = None) -> ServingParts:
+    """A replica with the real use case, whose model says 0.25 of every flight; features from the bus unless there is another source."""
     use_case = FlightsOnline()
     books, store = Books(), Store()
     books.promote(1, store.put(a_package(0.25)))
@@ -283,8 +289,7 @@ def parts_about_flights(directory: Path) -> ServingParts:
     return assemble(
         directory / "serving",
         use_case,
-        online=use_case.online(),
-        bus=_read(SqliteBus(directory / "bus.db"), directory),
+        source=source or FactStream(_read(SqliteBus(directory / "bus.db"), directory), use_case.online()),
         ledger=books,
         packages=store,
         keys=[KEY.public_key()],

@@ -7,7 +7,7 @@ LabError
 │                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
 ├── ServiceError       BusUnreachable (BusReplaced, BusRefused, TopicMissing, TopicDiffers), MessageUnreadable, RegistryUnreachable,
-│                      StoreUnreachable, FeatureStoreUnreachable, LogUnwritable, PortInUse, ServiceNotReady
+│                      StoreUnreachable, FeatureStoreUnreachable, FeaturesRefused, LogUnwritable, PortInUse, ServiceNotReady
 └── UsageError         SettingsWrong, HomeInUse, UnknownName
 """
 
@@ -357,9 +357,11 @@ class FeatureStoreUnreachable(ServiceError):
 
     Attributes:
         reason: One word for counting: `timeout`, `refused`, `lost`, `credentials`, `reply`, or `error`.
+        unasked: It did not answer before, and was not asked this time.
     """
 
     reason: str = "error"
+    unasked: bool = False
 
     @classmethod
     def at(cls, where: str, why: str, reason: str = "error") -> Self:
@@ -367,6 +369,20 @@ class FeatureStoreUnreachable(ServiceError):
         error = cls(what, "see `lab status` and `lab doctor`; answers go on.")
         error.reason = reason
         return error
+
+
+class FeaturesRefused(ServiceError):
+    """The use case's policy wants no answer from features that are stale or absent."""
+
+    @classmethod
+    def without(cls, source: str, max_age_s: float) -> Self:
+        what = f"Nothing of '{source}' that is less than {max_age_s:g} s old is known, and there is no answer without it."
+        return cls(what, "ask again later; see `/readyz` for the state of the features.")
+
+    @classmethod
+    def stale(cls, behind_s: float) -> Self:
+        what = f"The stream of facts is more than {behind_s:g} s behind the question's moment, and there is no answer without it."
+        return cls(what, "ask again later; see `/readyz` for the state of the features.")
 
 
 class LogUnwritable(ServiceError):

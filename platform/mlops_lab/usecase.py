@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlops_lab.events.schema import EventType
 from mlops_lab.features import Ask, Feature, OnlineFeatures
 from mlops_lab.features.on_demand import AskedField
+from mlops_lab.features.policy import FeaturePolicy
 from mlops_lab.features.rows import RowReader, RowState, RowView
 
 if TYPE_CHECKING:  # the serving process reads this module and must stay free of pandas
@@ -56,6 +57,11 @@ class OnlineUseCase(Protocol):
 
     def from_rows(self, reader: RowReader) -> OnlineFeatures:
         """Features read from the rows of a store, equal to those of `online` at each moment that the rows still cover."""
+        ...
+
+    @property
+    def policy(self) -> FeaturePolicy:
+        """What is done about features that are stale or absent."""
         ...
 
     @property

@@ -102,12 +102,29 @@ def test_names_are_checked_before_anything_is_opened(tables: DeltaTables) -> Non
         tables.declare(TableSchema("notes", (Column("writer", "text"),)))
 
 
-def test_a_table_that_another_release_made_is_not_written_to(tmp_path: Path, tables: DeltaTables) -> None:
-    tables.append("notes", rows("a", 1), "w", 1)
+def test_a_table_of_an_earlier_release_gets_the_columns_that_came_since(tmp_path: Path, tables: DeltaTables) -> None:
+    first = tables.append("notes", rows("a", 1), "w", 1)
     newer = DeltaTables(tmp_path / "tables")
     newer.declare(NOTES.plus(Column("colour", "text")))
+
+    assert newer.read("notes")["colour"].tolist() == [None]
+    newer.append("notes", rows("a", 2).assign(colour="red"), "w", 2)
+
+    assert newer.read("notes").sort_values("number")["colour"].tolist() == [None, "red"]
+    assert newer.read("notes", version=first, columns=["colour", "number"]).to_dict("records") == [{"colour": None, "number": 1}]
+    assert newer.read("notes", filters=[("colour", "=", "red")])["number"].tolist() == [2]
     with pytest.raises(SchemaRefused, match="other columns than its schema"):
-        newer.append("notes", rows("a", 2).assign(colour="red"), "w", 2)
+        tables.append("notes", rows("a", 3), "w", 3)
+
+
+@pytest.mark.parametrize("column", [Column("colour", "text", nullable=False), Column("number", "text")])
+def test_a_table_that_differs_in_another_way_is_not_written_to(tmp_path: Path, tables: DeltaTables, column: Column) -> None:
+    tables.append("notes", rows("a", 1), "w", 1)
+    other = DeltaTables(tmp_path / "tables")
+    kept = tuple(each for each in NOTES.columns if each.name != column.name)
+    other.declare(TableSchema("notes", (*kept, column)))
+    with pytest.raises(SchemaRefused, match="other columns than its schema"):
+        other.append("notes", rows("a", 2).assign(**{column.name: "red"}), "w", 2)
 
 
 def test_a_damaged_table_is_said_to_be_so(tmp_path: Path, tables: DeltaTables) -> None:

@@ -21,6 +21,7 @@ from mlops_lab.bootstrap.followed import LedgerOfHome
 from mlops_lab.clock import FixedClock, iso
 from mlops_lab.errors import NothingToPin, PinRefused
 from mlops_lab.events.on_sqlite import SqliteBus
+from mlops_lab.features.policy import FeaturePolicy
 from mlops_lab.pipelines.handlers import WATCHING
 from mlops_lab.pipelines.pins import roll_back_locally, take_in_pins
 from mlops_lab.registry import Role
@@ -29,6 +30,7 @@ from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore
 from mlops_lab.serving.call import Call
+from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.known import Known, Served
 from mlops_lab.serving.loaded import Loaded
 from mlops_lab.serving.loading import Loader
@@ -410,6 +412,8 @@ def force(lab: SmallLab, version: int) -> None:
 class ParcelsOnline(Queues):
     """Parcels, as far as a follower needs them."""
 
+    policy = FeaturePolicy({}, behind_s=0)
+
 
 class Fleet:
     """Replicas of a home whose followers are stepped by hand; each look at what answers is kept."""
@@ -424,8 +428,7 @@ class Fleet:
         self.running[name] = assemble(
             home / "serving" / name,
             use_case,
-            online=Counted(),
-            bus=SqliteBus(home / "bus.db"),
+            source=FactStream(SqliteBus(home / "bus.db"), Counted()),
             ledger=LedgerOfHome(home, MODEL),
             packages=DirectoryStore(home / "packages"),
             keys=KeyRing(self.lab.keys),

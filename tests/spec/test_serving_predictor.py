@@ -58,6 +58,7 @@ def test_an_answer_comes_with_the_frame_that_says_what_was_scored(tmp_path: Path
             "moment": "2013-04-01T12:00:00Z",
             "features": [12.0, "gate", 8.0],
             "ages_s": {"counts": 120.0},
+            "feature_state": "fresh",
             "probability": 0.3,
         },
         {
@@ -66,6 +67,7 @@ def test_an_answer_comes_with_the_frame_that_says_what_was_scored(tmp_path: Path
             "moment": "2013-04-01T12:00:00Z",
             "features": [12.0, "exit", None],
             "ages_s": {"counts": None},
+            "feature_state": "fresh",
             "probability": 0.3,
         },
     ]
@@ -75,6 +77,7 @@ def test_an_answer_comes_with_the_frame_that_says_what_was_scored(tmp_path: Path
         "model_version": 1,
         "variant": "champion",
         "feature_ages_s": {"counts": 120.0},
+        "feature_state": "fresh",
     }
 
 
@@ -165,7 +168,7 @@ class TestFacts:
         replica = a_replica(tmp_path)
         for people in (3, 5):
             replica.bus.publish(OBSERVATIONS, [a_count(people, NOON - timedelta(minutes=10 - people))])
-            replica.parts.facts.catch_up()
+            replica.parts.source.catch_up()
             assert replica.online.read(ask(an_item())).values[2] == people
 
     def test_a_start_reads_all_references_and_the_window_of_observations(self, tmp_path: Path) -> None:
@@ -185,20 +188,20 @@ class TestFacts:
     def test_a_reference_is_known_no_later_than_an_observation_that_was_published_after_it(self, tmp_path: Path) -> None:
         """References are rarely looked at; who publishes one and then an observation may rely on both."""
         replica = a_replica(tmp_path)
-        replica.parts.facts.catch_up()
+        replica.parts.source.catch_up()
         replica.bus.publish(REFERENCES, [a_count(1, datetime(2001, 1, 1, tzinfo=UTC), "mast")])
         replica.bus.publish(OBSERVATIONS, [a_count(2)])
 
-        replica.parts.facts.catch_up()
+        replica.parts.source.catch_up()
 
         assert "mast" in replica.online.facts
 
     def test_more_facts_than_one_reading_takes_are_all_taken(self, tmp_path: Path) -> None:
         replica = a_replica(tmp_path)
-        replica.parts.facts.catch_up()
+        replica.parts.source.catch_up()
         replica.bus.publish(OBSERVATIONS, [a_count(i, NOON, name=str(i)) for i in range(3500)])
 
-        replica.parts.facts.catch_up()
+        replica.parts.source.catch_up()
 
         assert len(replica.online.facts["gate"]) == 3500
 
@@ -207,10 +210,10 @@ class TestFacts:
         broken = replace(a_count(2), data={"people": "many"})
         replica.bus.publish(OBSERVATIONS, [a_count(1), broken, a_count(3)])
 
-        replica.parts.facts.catch_up()
+        replica.parts.source.catch_up()
 
         assert len(replica.online.facts["gate"]) == 2
-        assert replica.parts.facts.refused == 1
+        assert replica.parts.source.refused == 1
         assert "serving.fact_refused" in caplog.text
 
     def test_while_the_bus_is_down_answers_go_on_and_catch_up_afterwards(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,12 +223,12 @@ class TestFacts:
         with monkeypatch.context() as patch:
             patch.setattr(BusInTime, "read", _down)
             assert answered(replica, [ask(an_item())])
-            assert replica.parts.facts.trouble
+            assert replica.parts.source.trouble
 
         replica.bus.publish(OBSERVATIONS, [a_count(4)])
         (answer,) = answered(replica, [ask(an_item())]).answers
 
-        assert not replica.parts.facts.trouble
+        assert not replica.parts.source.trouble
         assert answer["feature_ages_s"] == {"counts": 0.0}
 
 

@@ -1,26 +1,32 @@
 """The serving process: `python -m mlops_lab.bootstrap.serve`. It imports neither MLflow nor scikit-learn nor pandas."""
 
 import sys
+from datetime import timedelta
 
+from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.followed import followed
 from mlops_lab.bootstrap.identities import FEEDBACK
-from mlops_lab.clock import WallClock
+from mlops_lab.clock import Clock, WallClock
 from mlops_lab.errors import LabError
-from mlops_lab.events.in_time import BusInTime
+from mlops_lab.features.feast_layout import Layout
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
 from mlops_lab.scoring.store import DirectoryStore, InTime
 from mlops_lab.serving.app import create_app
+from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.follower import Limits
 from mlops_lab.serving.idempotency import Window
 from mlops_lab.serving.on_uvicorn import run
 from mlops_lab.serving.parts import assemble
+from mlops_lab.serving.source import FeatureSource
+from mlops_lab.serving.stored import StoredFeatures
 from mlops_lab.serving.tokens import Tokens
 from mlops_lab.serving.turns import ConnectionLimits
 from mlops_lab.settings import Settings, load_settings
+from mlops_lab.usecase import OnlineUseCase
 
 
 def main() -> int:
@@ -37,14 +43,13 @@ def main() -> int:
 def serve(settings: Settings) -> None:
     """Put one replica together and run it."""
     home, service, use_case, clock = settings.home, settings.service, FlightsOnline(), WallClock()
-    online = use_case.online()
+    source = source_of(settings, use_case, clock)
     keys = KeyRing(service.verifying_keys or home / "keys")
     list(keys)  # a replica that could trust nothing says so at once
     parts = assemble(
         home / "serving" / service.replica,
         use_case,
-        online=online,
-        bus=BusInTime(home / "bus.db"),
+        source=source,
         ledger=followed(settings, use_case.model),
         packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
         keys=keys,
@@ -71,6 +76,24 @@ def serve(settings: Settings) -> None:
         drain_s=service.drain_s,
     )
     run(create_app(parts, "Will this flight arrive late?", limits, service.max_items), service.host, service.port)
+
+
+def source_of(settings: Settings, use_case: OnlineUseCase, clock: Clock) -> FeatureSource:
+    """Where a replica of this home has its features from. Raises SettingsWrong."""
+    home, said, store = settings.home, settings.features, chosen(settings).store
+    if store == "process":
+        from mlops_lab.events.in_time import BusInTime
+
+        return FactStream(BusInTime(home / "bus.db"), use_case.online(), lateness=timedelta(seconds=said.lateness_s))
+    layout, deadline_s = Layout(use_case.row_views), said.timeout_ms / 1000
+    if store == "redis":
+        from mlops_lab.features.on_redis import Address, RedisRows
+
+        address = Address.of(said.redis, said.redis_password_file)
+        return StoredFeatures(RedisRows(address, layout, deadline_s), use_case.from_rows, str(address), clock)
+    from mlops_lab.features.on_sqlite import FILE, SqliteRows
+
+    return StoredFeatures(SqliteRows(home / FILE, layout, deadline_s), use_case.from_rows, FILE, clock)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pandas as pd
 from mlops_lab.clock import from_iso
 from mlops_lab.data.label import EVENT_COLUMNS, OUTCOMES, outcomes_schema
 from mlops_lab.data.port import FeatureLike
-from mlops_lab.data.prediction import ANSWER_COLUMNS, PREDICTIONS, predictions_schema
+from mlops_lab.data.prediction import ANSWER_COLUMNS, LATER_COLUMNS, PREDICTIONS, predictions_schema
 from mlops_lab.data.schema import Column
 from mlops_lab.data.shadow import SCORE_COLUMNS, SHADOW_SCORES, shadow_scores_schema
 from mlops_lab.errors import SchemaRefused
@@ -66,6 +66,7 @@ class Reader:
         """The rows of the table `predictions` in these frames: what was answered, by a champion or by a canary. Others have none."""
         answers: list[tuple[Any, ...]] = []
         features: list[Sequence[Any]] = []
+        later: list[tuple[Any, ...]] = []
         for frame in _of_kind(frames, "predictions"):
             try:
                 shared = tuple(frame[name] for name in _SHARED)
@@ -75,10 +76,11 @@ class Reader:
                     ages = json.dumps(row["ages_s"], sort_keys=True, separators=(",", ":"))
                     answers.append((row["prediction_id"], *shared, row["entity"], row["moment"], ages, row["probability"]))
                     features.append(row["features"])
+                    later.append(tuple(row.get(name) for name in LATER_COLUMNS))
             except (KeyError, TypeError, ValueError) as error:
                 raise _strange(frame, error) from error
         made = _columns(answers, ANSWER_COLUMNS, ("answered_at", "moment"))
-        return pd.concat([made, _columns(features, self._features)], axis=1)
+        return pd.concat([made, _columns(features, self._features), _columns(later, LATER_COLUMNS)], axis=1)
 
     def outcomes_of(self, frames: Iterable[Frame]) -> pd.DataFrame:
         """The rows of the table `outcomes` in these frames; those that are no feedback have none."""

@@ -58,9 +58,8 @@ class DeltaTables:
         for _ in range(_ATTEMPTS):
             there = self._open(table) or self._create(schema)
             if there.schema() != Schema.from_arrow(schema.arrow()):
-                raise SchemaRefused(
-                    f"Table '{table}' at {self._root} has other columns than its schema declares.", "start a new table under another name."
-                )
+                self._widen(there, schema)
+                continue
             written = there.transaction_version(app_id)
             if written is not None and written >= app_version:
                 return int(there.version())
@@ -99,7 +98,10 @@ class DeltaTables:
             part = _OPERATORS[operator](pads.field(column), typed)
             condition = part if condition is None else condition & part
         try:
-            found = there.to_pyarrow_dataset().to_table(columns=list(columns) if columns is not None else None, filter=condition)
+            dataset = there.to_pyarrow_dataset()
+            # a version of before a column was added is read with gaps in it
+            dataset = dataset.replace_schema(schema.arrow()) if set(dataset.schema.names) < set(schema.names) else dataset
+            found = dataset.to_table(columns=list(columns) if columns is not None else None, filter=condition)
         except (DeltaError, OSError, pa.ArrowException) as error:
             raise StoreUnreachable.at(f"{self._root}/{table}", _first_line(error)) from error
         frame: pd.DataFrame = found.to_pandas()
@@ -157,6 +159,26 @@ class DeltaTables:
         except (DeltaError, OSError) as error:
             raise StoreUnreachable.at(f"{self._root}/{table}", _first_line(error)) from error
         return there
+
+    def _widen(self, there: DeltaTable, schema: TableSchema) -> None:
+        """Give a table of an earlier release the columns that came since, behind its own; its rows have gaps in them.
+
+        Raises:
+            SchemaRefused: It differs in another way: a release may add columns that may have gaps, and nothing else.
+        """
+        has, wanted = there.schema().fields, Schema.from_arrow(schema.arrow()).fields
+        added = wanted[len(has) :]
+        if wanted[: len(has)] != has or not added or not all(field.nullable for field in added):
+            raise SchemaRefused(
+                f"Table '{schema.name}' at {self._root} has other columns than its schema declares.",
+                "start a new table under another name.",
+            )
+        try:
+            there.alter.add_columns(added)
+        except CommitFailedError:
+            return  # somebody else changed the table: look again what is there
+        except (DeltaError, OSError) as error:
+            raise StoreUnreachable.at(f"{self._root}/{schema.name}", _first_line(error)) from error
 
     def _create(self, schema: TableSchema) -> DeltaTable:
         try:

@@ -27,14 +27,18 @@ _ANSWER = (
 ANSWER_COLUMNS = tuple(column.name for column in _ANSWER)
 """The columns before the features. `ages_s` is a JSON object, `answered_at` wall time, `moment` event time."""
 
+_LATER = (Column("feature_state", "text"),)
+LATER_COLUMNS = tuple(column.name for column in _LATER)
+"""Those behind the features, of later releases: null in rows of an earlier one. `feature_state`: fresh, stale or absent."""
+
 RANDOM_COLUMNS = ("prediction_id", "request_id", "answered_at")
 """What differs between two runs over the same data, so no content digest covers it."""
 
 
 def predictions_schema(features: Iterable[FeatureLike]) -> TableSchema:
-    """One row per answered item: the answer, then the features as scored, numbers as float64 and categories as text.
+    """One row per answered item: the answer, then the features as scored, numbers as float64 and categories as text, then `LATER_COLUMNS`.
 
     Raises SchemaRefused where a feature has the name of an answer's column.
     """
     scored = tuple(Column(feature.name, "number" if feature.kind == "number" else "text") for feature in features)
-    return TableSchema(PREDICTIONS, _ANSWER + scored)
+    return TableSchema(PREDICTIONS, _ANSWER + scored + _LATER)

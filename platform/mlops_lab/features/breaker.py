@@ -31,9 +31,12 @@ class Breaker:
 
     def require(self) -> None:
         """Raises FeatureStoreUnreachable while the store is down: what was said when it was last tried."""
-        if self._error is not None:
+        former = self._error
+        if former is not None:
             self._start()
-            raise self._error.with_traceback(None)
+            error = FeatureStoreUnreachable(former.what, former.next_step)
+            error.reason, error.unasked = former.reason, True
+            raise error
 
     def open(self, error: FeatureStoreUnreachable) -> None:
         """It does not answer. The next try is at once where the last one is a while ago: a restart is over soon."""
@@ -48,7 +51,8 @@ class Breaker:
             self._start()
             with self._changed:
                 self._changed.wait_for(lambda: self._error is None, patience_s)
-        self.require()
+        if self._error is not None:
+            raise self._error.with_traceback(None)
 
     def end(self) -> None:
         """No more tries."""

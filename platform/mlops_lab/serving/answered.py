@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from mlops_lab.errors import ModelError
 from mlops_lab.features import Ask
@@ -22,6 +22,7 @@ class Answer(TypedDict):
     model_version: int
     variant: str
     feature_ages_s: dict[str, float | None]
+    feature_state: str
 
 
 @dataclass(slots=True)
@@ -43,14 +44,21 @@ class Question:
     noted: dict[str, object] | None = None
 
 
+class Read(NamedTuple):
+    """The features of one question as they may be used, and what the stream was worth to each row (`features.policy.STATES`)."""
+
+    rows: list[FeatureRow]
+    states: list[str]
+
+
 @dataclass(slots=True)
 class Answered:
     """Answers in the order of the asks, all by one version, and the frame without which they must not be given.
 
     A frame of kind `predictions` holds `request_id model model_version scorer_sha256 assignment variant purpose answered_at rows`, and
-    each row `prediction_id entity moment features ages_s probability`. Its features are the use case's, in the use case's order: of
-    them the scorer reads the ones it was trained on, and a later recipe may want the others. A request that was dealt to the canary
-    has a `trial` with what both versions made of the same rows.
+    each row `prediction_id entity moment features ages_s feature_state probability`. Its features are the use case's, in the use case's
+    order: of them the scorer reads the ones it was trained on, and a later recipe may want the others. A request that was dealt to the
+    canary has a `trial` with what both versions made of the same rows.
     """
 
     answers: list[Answer]
@@ -63,7 +71,7 @@ def answered(
     loaded: Loaded,
     variant: str,
     question: Question,
-    rows: Sequence[FeatureRow],
+    read: Read,
     probabilities: Sequence[float],
     now: datetime,
     trial: dict[str, object] | None = None,
@@ -73,7 +81,7 @@ def answered(
     version = loaded.version
     answers: list[Answer] = []
     records: list[dict[str, Any]] = []
-    for i, (ask, row, probability) in enumerate(zip(question.asks, rows, probabilities, strict=True)):
+    for i, (ask, row, state, probability) in enumerate(zip(question.asks, read.rows, read.states, probabilities, strict=True)):
         if not 0.0 <= probability <= 1.0:
             require_probabilities(loaded, [row], [probability])
         identifier = f"{token}{i:04x}"
@@ -85,6 +93,7 @@ def answered(
                 "moment": ask.moment if ask.moment.tzinfo is UTC else ask.moment.astimezone(UTC),
                 "features": row.values,
                 "ages_s": ages,
+                "feature_state": state,
                 "probability": probability,
             }
         )
@@ -95,6 +104,7 @@ def answered(
                 "model_version": version,
                 "variant": variant,
                 "feature_ages_s": ages,
+                "feature_state": state,
             }
         )
     frame: dict[str, object] = {

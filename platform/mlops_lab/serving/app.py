@@ -53,7 +53,7 @@ class App:
     async def running(self) -> AsyncIterator[None]:
         """Take in the bus's facts, load the champion, answer; at the end, finish what is under way and close the log."""
         parts = self.service.parts
-        parts.facts.catch_up()
+        parts.source.catch_up()
         parts.keys.read_back(parts.log.directory, parts.clock.now())
         parts.follower.start()
         self.turns.start(asyncio.get_running_loop())
@@ -126,7 +126,7 @@ class App:
         while True:
             await asyncio.sleep(_IDLE_CATCH_UP_S)
             try:
-                self.service.parts.facts.catch_up()
+                self.service.parts.source.catch_up()
             except Exception:
                 _log.exception("serving.catch_up_failed")
 

@@ -39,11 +39,12 @@ class Counts:
         scores: Probabilities in `SCORE_BUCKETS` equal buckets, by variant and version.
         ages: Ages of the first row's features, by source.
         unknown: How often a source had nothing.
+        states: Answered rows by what the stream was worth to them (`features.policy.STATES`).
         replayed: Requests answered from their idempotency key.
         turned_away: Requests that met a full queue, and connections that met a full house.
     """
 
-    __slots__ = ("ages", "feedback", "latencies", "replayed", "replies", "rows", "scores", "turned_away", "unknown")
+    __slots__ = ("ages", "feedback", "latencies", "replayed", "replies", "rows", "scores", "states", "turned_away", "unknown")
 
     def __init__(self) -> None:
         self.replies: Counter[tuple[str, int]] = Counter()
@@ -53,6 +54,7 @@ class Counts:
         self.scores: dict[Answerer, Histogram] = {}
         self.ages: dict[str, Histogram] = {}
         self.unknown: Counter[str] = Counter()
+        self.states: Counter[str] = Counter()
         self.replayed = 0
         self.turned_away: Counter[str] = Counter()
 

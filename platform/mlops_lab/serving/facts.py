@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from mlops_lab.errors import BusReplaced, BusUnreachable, MessageUnreadable
 from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, Topics
-from mlops_lab.features import OnlineFeatures
+from mlops_lab.events.schema import FUTURE_TOLERANCE
+from mlops_lab.features import Ask, OnlineFeatures
+from mlops_lab.features.view import FeatureRow
+from mlops_lab.serving.dependency import Dependency
 
 _CHUNK = 1000
 _REFERENCES_EVERY_S = 1.0
@@ -18,25 +21,36 @@ _log = logging.getLogger(__name__)
 
 
 class FactStream:
-    """Follows the two topics of facts. Used from one thread only, the one that answers.
+    """Implements `FeatureSource`: follows the two topics of facts. Used from one thread only, the one that answers.
 
     While the bus is down, answers go on with the facts that are there: their ages grow and say so.
     """
 
-    def __init__(self, bus: Topics, online: OnlineFeatures, *, window: timedelta = timedelta(hours=36)) -> None:
+    def __init__(
+        self,
+        bus: Topics,
+        online: OnlineFeatures,
+        *,
+        window: timedelta = timedelta(hours=36),
+        lateness: timedelta = timedelta(minutes=10),
+    ) -> None:
         """Args:
         bus: Where facts travel.
         online: Takes them in.
         window: Event time to go back on start; what features look further back than this is missing after a restart.
+        lateness: How far behind the newest fact another may come and still be in time.
         """
         self._bus = bus
         self._online = online
         self._window = window
+        self._lateness = lateness
+        self._newest = _NEVER
         self._references = 0
         self._observations = -1  # not started yet
         self._references_due = 0.0
         self._retry_at = 0.0
         self.trouble: str | None = None
+        self.watermark_s: int | None = None
         self.applied = 0
         self.refused = 0
 
@@ -44,6 +58,14 @@ class FactStream:
     def started(self) -> bool:
         """Whether the facts of the window are in."""
         return self._observations >= 0
+
+    def read_many(self, asks: Sequence[Ask]) -> Sequence[FeatureRow]:
+        self.catch_up()
+        return self._online.read_many(asks)
+
+    def dependency(self) -> Dependency:
+        """The bus, `ok` or `down`."""
+        return Dependency("bus", "down" if self.trouble else "ok", self.trouble or "", {"applied": self.applied, "refused": self.refused})
 
     def catch_up(self) -> None:
         """Take in all facts published so far. One short query when there are none; never raises for a bus that is down or damaged."""
@@ -71,7 +93,7 @@ class FactStream:
         if before < 0:
             self._start()
         for deliveries, offset in self._behind(OBSERVATIONS, self._observations):
-            self._apply(deliveries)
+            self._observe(deliveries)
             self._observations = offset
         # After the observations, so that a reference published before one of them is known with it.
         if self._observations != before or now >= self._references_due:
@@ -98,7 +120,7 @@ class FactStream:
                 break
             chunks.append(chunk)
         for chunk in reversed(chunks):
-            self._apply(chunk)
+            self._observe(chunk)
         self._observations = end
         _log.info("serving.facts_read", extra={"applied_facts": self.applied, "window_h": self._window.total_seconds() / 3600})
 
@@ -117,6 +139,19 @@ class FactStream:
                 offset = error.offset
                 _log.error("serving.fact_unreadable", extra={"topic": topic, "offset": offset, "why": error.what})
             yield deliveries, offset
+
+    def _observe(self, deliveries: Sequence[Delivery]) -> None:
+        """Take in facts that have a place in time. One from the future is left out: it would make those of the present old at once."""
+        limit = datetime.now(UTC) + FUTURE_TOLERANCE
+        present = [delivery for delivery in deliveries if delivery.message.at <= limit]
+        if len(present) < len(deliveries):
+            self.refused += len(deliveries) - len(present)
+            _log.error("serving.facts_from_the_future", extra={"facts": len(deliveries) - len(present), "limit": limit.isoformat()})
+        self._apply(present)
+        if present:
+            newest = max(delivery.message.at for delivery in present)
+            if newest > self._newest:
+                self._newest, self.watermark_s = newest, int((newest - self._lateness).timestamp())
 
     def _apply(self, deliveries: Sequence[Delivery]) -> None:
         """Take facts in; one that cannot be understood is logged and left out, it must not stop all later ones."""

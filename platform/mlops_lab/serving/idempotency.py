@@ -199,6 +199,8 @@ def answer_of(frame: Mapping[str, Any]) -> bytes:
             "model_version": frame["model_version"],
             "variant": frame["variant"],
             "feature_ages_s": row["ages_s"],
+            # a frame of an earlier release has none, and was answered without
+            **({"feature_state": row["feature_state"]} if "feature_state" in row else {}),
         }
         for row in frame["rows"]
     ]

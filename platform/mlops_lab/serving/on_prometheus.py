@@ -10,9 +10,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from mlops_lab.errors import LabError
+from mlops_lab.features.policy import STATES
 from mlops_lab.serving.counts import AGE_BOUNDS_S, LATENCY_BOUNDS_S, SCORE_BUCKETS, Histogram
+from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.service import Service
 from mlops_lab.serving.shipped import noted, unshipped_bytes
+from mlops_lab.serving.source import FeatureSource
+from mlops_lab.serving.stored import READ_BOUNDS_S, StoredFeatures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -54,6 +58,11 @@ class Metrics(Collector):
         for source, number in list(counts.unknown.items()):
             unknown.add_metric((source,), number)
         yield unknown
+        what = "Answered rows by what the stream of facts was worth to them: fresh, stale or absent."
+        worth = CounterMetricFamily("lab_serving_feature_states", what, labels=("state",))
+        for state in STATES:
+            worth.add_metric((state,), counts.states[state])
+        yield worth
         away = CounterMetricFamily("lab_serving_turned_away", "Met a full queue or too many connections.", labels=("what",))
         for what_was_full, number in list(counts.turned_away.items()):
             away.add_metric((what_was_full,), number)
@@ -72,8 +81,7 @@ class Metrics(Collector):
         age_s = nan if parts.follower.knowledge_age_s is None else parts.follower.knowledge_age_s
         yield GaugeMetricFamily("lab_serving_ledger_knowledge_age_seconds", "Since the ledger was last heard.", value=age_s)
         yield CounterMetricFamily("lab_serving_model_swaps", "Times a model was put in place.", value=parts.follower.swaps)
-        yield CounterMetricFamily("lab_serving_facts_applied", "Facts taken in from the bus.", value=parts.facts.applied)
-        yield CounterMetricFamily("lab_serving_facts_refused", "Facts that could not be understood.", value=parts.facts.refused)
+        yield from _source(parts.source)
         calls = CounterMetricFamily("lab_serving_ledger_calls", "Looks at the ledger, by how they ended.", labels=("ended",))
         calls.add_metric(("answered",), parts.follower.calls - parts.follower.failed_calls)
         calls.add_metric(("failed",), parts.follower.failed_calls)
@@ -82,6 +90,31 @@ class Metrics(Collector):
         for each in self._service.dependencies():
             states.add_metric((each.name, each.state), 1)
         yield states
+
+
+def _source(source: FeatureSource) -> Iterator[Metric]:
+    """How features are had; which figures there are depends on where they come from."""
+    watermark_s = nan if source.watermark_s is None else source.watermark_s
+    what = "Event time up to which facts are in, but for late ones; NaN where it is unknown."
+    yield GaugeMetricFamily("lab_serving_features_watermark_timestamp_seconds", what, value=watermark_s)
+    if isinstance(source, FactStream):
+        yield CounterMetricFamily("lab_serving_facts_applied", "Facts taken in from the bus.", value=source.applied)
+        yield CounterMetricFamily("lab_serving_facts_refused", "Facts that could not be understood.", value=source.refused)
+    elif isinstance(source, StoredFeatures):
+        what = "How long the online store took for all rows of a turn; a read that failed is not among them."
+        yield _histogram("lab_serving_feature_read_seconds", what, (), READ_BOUNDS_S, {(): source.took})
+        what = "Readings that got no rows, by reason; down: not asked, it did not answer before."
+        failed = CounterMetricFamily("lab_serving_feature_read_failures", what, labels=("reason",))
+        for reason, number in list(source.failed.items()):
+            failed.add_metric((reason,), number)
+        yield failed
+        rows = CounterMetricFamily("lab_serving_feature_rows", "Rows asked of the online store, by what came.", labels=("came",))
+        for came in ("found", "missing", "unusable"):
+            rows.add_metric((came,), source.rows[came])
+        yield rows
+        written_at_s = nan if source.written_at_s is None else source.written_at_s
+        what = "Wall time of the last write to the online store that was seen; NaN for none."
+        yield GaugeMetricFamily("lab_serving_features_written_timestamp_seconds", what, value=written_at_s)
 
 
 def _backlog(folder: Path) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mlops_lab.features.policy import STATES
 from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.contract import PROBLEM_TYPE
 
@@ -18,6 +19,7 @@ _AN_ANSWER = {
     "model_version": 3,
     "variant": "champion",
     "feature_ages_s": {"weather": 2160.0, "aircraft": None},
+    "feature_state": "fresh",
 }
 _A_PROBLEM = {
     "type": "about:blank",
@@ -42,7 +44,13 @@ _A_MODEL = {
 _THE_DEPENDENCIES = {
     "model": {"state": "ok", "version": 3},
     "log": {"state": "ok", "bytes": 48_210, "durability": "process"},
-    "bus": {"state": "down", "why": "the file is locked"},
+    "features": {
+        "state": "ok",
+        "store": "redis://127.0.0.1:6379/0",
+        "watermark": "2013-07-01T12:20:00Z",
+        "written_at": "2026-11-23T09:00:00Z",
+        "written_age_s": 0.731,
+    },
     "ledger": {"state": "up", "knowledge_age_s": 0.412},
     "store": {"state": "ok"},
     "pin": {"state": "none"},
@@ -66,6 +74,12 @@ _ANSWER = _object(
             "type": "object",
             "additionalProperties": {"type": ["number", "null"]},
             "description": "By source, event-time seconds since the newest fact used; null when nothing was known.",
+        },
+        "feature_state": {
+            "type": "string",
+            "enum": list(STATES),
+            "description": "What the stream of facts was worth: `fresh`, it had reached the question's moment; `stale`, it had not, and "
+            "what there is was used; `absent`, nothing of it was known.",
         },
     },
     examples=[_AN_ANSWER],

@@ -10,11 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from mlops_lab.clock import Clock
 from mlops_lab.errors import LogUnwritable
-from mlops_lab.events import Topics
-from mlops_lab.features import Feature, OnlineFeatures
+from mlops_lab.features import Feature
+from mlops_lab.features.policy import FeaturePolicy
 from mlops_lab.serving.bodies import Described
 from mlops_lab.serving.cache import PackageCache, Packages
-from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.faults import Faults
 from mlops_lab.serving.feedback import FeedbackDesk
 from mlops_lab.serving.follower import FollowedLedger, Follower, Limits
@@ -24,6 +23,7 @@ from mlops_lab.serving.loaded import Scorer, Slot
 from mlops_lab.serving.pin import CACHE, PIN, STATE, PinFile
 from mlops_lab.serving.prediction_log import Durability, PredictionLog
 from mlops_lab.serving.predictor import Predictor
+from mlops_lab.serving.source import FeatureSource
 from mlops_lab.serving.tokens import Tokens
 
 _log = logging.getLogger(__name__)
@@ -37,6 +37,11 @@ class ServedUseCase(Described, Protocol):
         """In the order of `FeatureRow.values`."""
         ...
 
+    @property
+    def policy(self) -> FeaturePolicy:
+        """What is done about features that are stale or absent."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ServingParts:
@@ -44,7 +49,7 @@ class ServingParts:
 
     use_case: ServedUseCase
     slot: Slot
-    facts: FactStream
+    source: FeatureSource
     log: PredictionLog
     follower: Follower
     predictor: Predictor
@@ -58,8 +63,7 @@ def assemble(
     directory: Path,
     use_case: ServedUseCase,
     *,
-    online: OnlineFeatures,
-    bus: Topics,
+    source: FeatureSource,
     ledger: FollowedLedger,
     packages: Packages,
     keys: Iterable[Ed25519PublicKey],
@@ -83,7 +87,6 @@ def assemble(
     """
     slot = Slot()
     log = PredictionLog(directory / "log", durability=durability, limit_bytes=log_limit_bytes)
-    facts = FactStream(bus, online)
 
     def report(what: str, subject: str, why: str, digests: Mapping[str, str]) -> None:
         log.append({"kind": "incident", "at": clock.now(), "what": what, "subject": subject, "why": why, "digests": dict(digests)})
@@ -102,5 +105,6 @@ def assemble(
         return load(content) if slot.lineup is None or load_beside is None else load_beside(content)
 
     follower = Follower(ledger, cache, known, slot, load_now, names, clock, pin=pin, report=report, limits=limits)
-    predictor = Predictor(online, facts, slot, clock, canary_fails=(faults or Faults()).fails)
-    return ServingParts(use_case, slot, facts, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
+    policy = use_case.policy.enforced_on(use_case.features)
+    predictor = Predictor(source, policy, slot, clock, canary_fails=(faults or Faults()).fails)
+    return ServingParts(use_case, slot, source, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)

@@ -1,6 +1,6 @@
 """The service without a web framework: calls in, replies out, several at a time. Every reply is made here, refusals too.
 
-What came in together is worked on together: one look at the bus, one evaluation, one write to the prediction log. A reply that speaks
+What came in together is worked on together: one reading of features, one evaluation, one write to the prediction log. A reply that speaks
 of a logged record goes out after the record is as safe as `durability` says.
 """
 
@@ -12,7 +12,7 @@ from time import monotonic, perf_counter
 import orjson
 
 from mlops_lab.clock import iso
-from mlops_lab.errors import LabError, LogUnwritable, ModelError, NoChampion
+from mlops_lab.errors import FeaturesRefused, LabError, LogUnwritable, ModelError, NoChampion
 from mlops_lab.serving.answered import Answered, Question
 from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.call import FEEDBACK, PREDICT, Call, Reply
@@ -131,8 +131,10 @@ class Service:
                 answerer = counts.answerer(answered.variant, version)
                 counts.rows[answered.variant, answerer[1], str(answered.frame["purpose"])] += len(answers)
                 counts.took(answerer, now - call.came)
+                states = counts.states
                 for answer in answers:
                     counts.scored(answerer, answer["probability"])
+                    states[answer["feature_state"]] += 1
                 counts.aged(answers[0]["feature_ages_s"])
             elif call.route == FEEDBACK and reply.status == 202:
                 counts.took(None, now - call.came)
@@ -278,9 +280,10 @@ class Service:
         return reply
 
     def dependencies(self) -> list[Dependency]:
-        """What the service leans on. `model`: ok or none; `log` and `bus`: ok or down; the others as `Follower.dependencies` says."""
+        """What the service leans on. `model`: ok or none; `log`: ok or down; `bus` or `features`, whichever it reads facts from, as its
+        source says; the others as `Follower.dependencies` says."""
         parts = self.parts
-        loaded, log, bus = parts.slot.current, parts.log, parts.facts
+        loaded, log = parts.slot.current, parts.log
         model = (
             Dependency("model", "ok", facts={"version": loaded.version}) if loaded else Dependency("model", "none", self._why_no_model())
         )
@@ -288,7 +291,7 @@ class Service:
         return [
             model,
             Dependency("log", "down" if log.trouble else "ok", log.trouble or "", size),
-            Dependency("bus", "down" if bus.trouble else "ok", bus.trouble or "", {"applied": bus.applied, "refused": bus.refused}),
+            parts.source.dependency(),
             *parts.follower.dependencies(),
         ]
 
@@ -296,7 +299,7 @@ class Service:
         """Turn what went wrong into problem details. What is our fault is logged, with the paths and values that no caller is shown."""
         if isinstance(error, Refusal):
             refusal = error
-        elif isinstance(error, NoChampion):
+        elif isinstance(error, NoChampion | FeaturesRefused):
             refusal = Refusal(503, "Cannot answer now", str(error), retry_after_s=1)
         elif isinstance(error, LogUnwritable):
             self._tell_unlogged(route, error, request_id)
@@ -322,7 +325,7 @@ class Service:
 
     def _degraded(self) -> list[str]:
         parts = self.parts
-        return [trouble for trouble in (parts.follower.trouble, parts.facts.trouble, parts.log.trouble) if trouble]
+        return [trouble for trouble in (parts.follower.trouble, parts.source.trouble, parts.log.trouble) if trouble]
 
     def _why_no_model(self) -> str:
         return self.parts.follower.trouble or "train and promote a version: `lab train`, `lab promote`."
