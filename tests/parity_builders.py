@@ -11,7 +11,7 @@ import pandas as pd
 from flight_builders import ask
 from mlops_lab.bootstrap import Lab
 from mlops_lab.clock import FixedClock
-from mlops_lab.data.prediction import ANSWER_COLUMNS, PREDICTIONS
+from mlops_lab.data.prediction import ANSWER_COLUMNS, LATER_COLUMNS, PREDICTIONS
 from mlops_lab.events import OBSERVATIONS, Message
 from mlops_lab.features import Ask, FeatureRow
 from mlops_lab.settings import Settings
@@ -56,7 +56,7 @@ class Answering:
             | dict(zip(names, row.values, strict=True))
             for asked, row in self._answers
         ]
-        table = pd.DataFrame(rows, columns=[*ANSWER_COLUMNS, *names])
+        table = pd.DataFrame(rows, columns=[*ANSWER_COLUMNS, *names, *LATER_COLUMNS])
         table["moment"] = pd.to_datetime(table["moment"], utc=True).astype("datetime64[us, UTC]")
         table["answered_at"] = pd.to_datetime(table["answered_at"], utc=True).astype("datetime64[us, UTC]")
         self.lab.tables.append(PREDICTIONS, table, "test", 1)
