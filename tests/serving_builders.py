@@ -1,6 +1,7 @@
 """A use case, a scorer, a ledger and a store that are just large enough to serve; and a replica as a process of its own.
 
-As a program: `python serving_builders.py DIRECTORY PORT [flights]` serves them on 127.0.0.1 until it is stopped.
+As a program: `python serving_builders.py DIRECTORY PORT [flights]` serves them on 127.0.0.1 until it is stopped; with `features` instead of
+`flights`, the features of flights come from where the LAB_ variables say.
 """
 
 import json
@@ -316,7 +317,13 @@ def main() -> None:
     from mlops_lab.serving.on_uvicorn import run
 
     directory, port = Path(sys.argv[1]), int(sys.argv[2])
-    parts = parts_about_flights(directory) if "flights" in sys.argv[3:] else a_replica(directory, 0.25).parts
+    if "features" in sys.argv[3:]:
+        from mlops_lab.bootstrap.serve import source_of
+        from mlops_lab.settings import load_settings
+
+        parts = parts_about_flights(directory, source_of(load_settings(), FlightsOnline(), WallClock()))
+    else:
+        parts = parts_about_flights(directory) if "flights" in sys.argv[3:] else a_replica(directory, 0.25).parts
     run(create_app(replace(parts, clock=WallClock())), "127.0.0.1", port)
 
 

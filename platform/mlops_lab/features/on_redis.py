@@ -91,7 +91,7 @@ class Connection:
         try:
             self._socket = socket.create_connection((address.host, address.port), within_s)
         except OSError as error:
-            raise self._failed(error, "cannot be connected to") from error
+            raise self._failed(error, "it cannot be connected to", "refused") from error
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.tls:
@@ -104,7 +104,7 @@ class Connection:
                 self.one(command, until)
         except OSError as error:
             self.close()
-            raise self._failed(error, "cannot be connected to") from error
+            raise self._failed(error, "it cannot be connected to", "refused") from error
         except FeatureStoreUnreachable:
             self.close()
             raise
@@ -143,20 +143,19 @@ class Connection:
                     raise ConnectionResetError("it closed the connection")
                 parser.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # any buffer will do
         except (OSError, hiredis.ProtocolError) as error:
-            raise self._failed(error, "lost") from error
+            raise self._failed(error, "the connection was lost", "lost") from error
 
     def close(self) -> None:
         self._socket.close()
 
-    def _failed(self, error: Exception, what: str) -> FeatureStoreUnreachable:
+    def _failed(self, error: Exception, what: str, reason: str) -> FeatureStoreUnreachable:
         where = str(self._address)
         if isinstance(error, TimeoutError):
             return FeatureStoreUnreachable.at(where, "no answer in time", "timeout")
         if isinstance(error, hiredis.ProtocolError):
             return FeatureStoreUnreachable.at(where, f"what it sends is not Redis ({error})", "reply")
-        if isinstance(error, ConnectionRefusedError | socket.gaierror):
-            return FeatureStoreUnreachable.at(where, f"{what} ({error.strerror or error})", "refused")
-        return FeatureStoreUnreachable.at(where, f"{what} ({error})", "lost" if what == "lost" else "refused")
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return FeatureStoreUnreachable.at(where, f"{what} ({why})", reason)
 
 
 class RedisRows:
