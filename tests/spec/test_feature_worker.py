@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,10 @@ from mlops_lab.features.processor import Processor
 from mlops_lab.features.rows import Progress, RowRef
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.source import Year
-from mlops_lab.flights.timeline import Timeline
 from mlops_lab.pipelines.feature_status import FeatureStatus, read_status, status_file, write_status
 from mlops_lab.pipelines.feature_worker import FeatureWorker
 from mlops_lab.settings import load_settings
-
-MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
+from stream_builders import facts_of, rows_of
 
 
 class Store(MemoryRows):
@@ -49,8 +47,7 @@ class Store(MemoryRows):
 
 @pytest.fixture(scope="module")
 def facts(year: Year) -> list[Message]:
-    steps = Timeline(year, seed=7).steps(MONDAY, MONDAY + timedelta(days=1), questions=False)
-    return [fact for step in steps for fact in step.facts]
+    return facts_of(year, days=1)
 
 
 @pytest.fixture
@@ -75,12 +72,6 @@ def until(holds: Callable[[], object]) -> None:
     """Wait; pytest's own timeout ends what never comes."""
     while not holds():
         time.sleep(0.01)
-
-
-def rows_of(facts: list[Message]) -> Mapping[RowRef, bytes]:
-    state = FlightsOnline().row_state()
-    state.apply(facts)
-    return state.rows()
 
 
 def told(home: Path) -> FeatureStatus:

@@ -1,7 +1,6 @@
 """The stream processor: whatever dies, repeats or comes in disorder, the rows in the store are those of the facts that were sent."""
 
-import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,9 +22,8 @@ from mlops_lab.flights import messages
 from mlops_lab.flights.facts import OBSERVED
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.source import Year
-from mlops_lab.flights.timeline import Timeline
+from stream_builders import MONDAY, facts_of, in_disorder, rows_of
 
-MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
 TYPES = EventTypes(FlightsOnline.event_types)
 NOW = FixedClock(datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -37,8 +35,7 @@ class Died(BaseException):
 @pytest.fixture(scope="module")
 def facts(year: Year) -> list[Message]:
     """Two days of April, in order."""
-    steps = Timeline(year, seed=7).steps(MONDAY, MONDAY + timedelta(days=2), questions=False)
-    return [fact for step in steps for fact in step.facts]
+    return facts_of(year, days=2)
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +56,6 @@ def run(processor: Processor) -> Processor:
     while processor.step():
         pass
     return processor
-
-
-def rows_of(*facts: Iterable[Message]) -> Mapping[RowRef, bytes]:
-    state = FlightsOnline().row_state()
-    for each in facts:
-        state.apply(each)
-    return state.rows()
-
-
-def in_disorder(facts: list[Message], seed: int) -> list[Message]:
-    """Duplicates of 10 %, 20 % out of order by up to some dozens, 5 % hours late; no id twice, as a broker would deliver them."""
-    chance = random.Random(seed)
-    placed = []
-    for i, fact in enumerate(facts):
-        draw = chance.random()
-        delay = chance.uniform(0, 60) if draw < 0.2 else chance.uniform(100, 500) if draw < 0.25 else 0.0
-        placed.append((i + delay, fact))
-        if chance.random() < 0.1:
-            placed.append((i + chance.uniform(0, 200), replace(fact, id=f"{fact.id}-again")))
-    return [fact for _, fact in sorted(placed, key=lambda each: each[0])]
 
 
 def test_rows_are_those_of_the_facts_that_were_sent(bus: SqliteBus, facts: list[Message], aircraft: list[Message]) -> None:

@@ -19,9 +19,8 @@ from mlops_lab.features.rows import Progress
 from mlops_lab.features.shard import Shard
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.source import Year
-from mlops_lab.flights.timeline import Timeline
+from stream_builders import facts_of
 
-MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
 LATENESS = timedelta(minutes=10)
 
 
@@ -56,8 +55,7 @@ class Partitioned:
 @pytest.fixture(scope="module")
 def facts(year: Year) -> list[Message]:
     """Eight days of April, in order: several looks at each partition."""
-    steps = Timeline(year, seed=7).steps(MONDAY, MONDAY + timedelta(days=8), questions=False)
-    return [fact for step in steps for fact in step.facts]
+    return facts_of(year, days=8)
 
 
 @pytest.fixture

@@ -32,9 +32,11 @@ def chosen(settings: Settings) -> Chosen:
     Raises:
         SettingsWrong: The record cannot be read, or the parts do not go together.
     """
+    bus, store = settings.events.bus, settings.features.store
+    if bus and store:
+        return checked(Chosen(bus, store))
     recorded = recorded_in(settings.home)
-    found = Chosen(settings.events.bus or recorded.bus, settings.features.store or recorded.store)
-    return checked(found)
+    return checked(Chosen(bus or recorded.bus, store or recorded.store))
 
 
 def recorded_in(home: Path) -> Chosen:

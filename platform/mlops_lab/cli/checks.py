@@ -20,6 +20,7 @@ MIB = 1024**2
 LATE_S = 60.0
 """Seconds after which a record that is not shipped is worth a look; the watcher ships every few seconds."""
 if TYPE_CHECKING:
+    from mlops_lab.bootstrap.parts import Part
     from mlops_lab.pipelines.backlog import Backlog
 _FRAMEWORKS = ("deltalake", "evidently", "fastapi", "great_expectations", "mlflow", "pandas", "prefect", "sklearn", "sqlalchemy")
 
@@ -136,6 +137,16 @@ def leftovers(statuses: Sequence[Status]) -> Check:
         f"died since the last start: {names}",
         f"read {dead[0].log}; `lab up` starts it again, `lab down` forgets it.",
     )
+
+
+def parts(found: Sequence["Part"]) -> list[Check]:
+    """Whether the event bus and the online store answer."""
+    return [
+        Check(part.name, Health.FAIL, part.trouble, part.next)
+        if part.trouble
+        else Check(part.name, Health.OK, f"{part.kind}: {part.address}")
+        for part in found
+    ]
 
 
 def shipping(backlogs: Sequence["Backlog"], now: datetime, limit_bytes: int) -> Check:

@@ -52,6 +52,7 @@ def _of_this_home() -> list[Check]:
     """The checks that need the settings; a wrong setting or an unreadable record is itself a finding."""
     try:
         from mlops_lab.bootstrap import Lab
+        from mlops_lab.bootstrap.parts import parts_of
         from mlops_lab.cli.supervised import supervised  # late: a broken environment must not keep the doctor from speaking
         from mlops_lab.flights.fetch import FILES
         from mlops_lab.pipelines.backlog import backlog
@@ -61,6 +62,7 @@ def _of_this_home() -> list[Check]:
         lab = Lab(settings)
         supervisor, services = supervised()
         statuses = supervisor.status(services)
+        parts = parts_of(settings)
     except ImportError as error:
         return [Check("settings", Health.FAIL, f"the platform cannot be imported: {error}", "run `make install`.")]
     except LabError as error:
@@ -71,5 +73,6 @@ def _of_this_home() -> list[Check]:
         checks.data(settings.data, FILES),
         *checks.ports(services, statuses),
         checks.leftovers(statuses),
+        *checks.parts(parts),
         checks.shipping(backlog(lab), lab.clock.now(), settings.service.log_limit_mib * checks.MIB),
     ]

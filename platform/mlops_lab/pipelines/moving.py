@@ -1,0 +1,75 @@
+"""What goes along when a home changes its bus: the facts that features look back on, and what readers have not worked on yet."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mlops_lab.errors import MessageUnsendable
+from mlops_lab.events import CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, EventBus, Message
+from mlops_lab.events.topics import SCHEDULE
+from mlops_lab.features.processor import WINDOW
+from mlops_lab.features.stream import Stretch, onwards, recent
+from mlops_lab.pipelines.readers import READERS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Carried:
+    """How many messages of a topic went along, and how many could not: unreadable there, or none that the other bus takes."""
+
+    topic: str
+    taken: int = 0
+    left: int = 0
+
+
+def carry_over(source: EventBus, target: EventBus) -> list[Carried]:
+    """Bring over the last 36 hours of facts and plans, all references, and orders and outcomes that a reader has still to take.
+
+    Again it has no second effect: rows are made of a set of facts, and who takes orders or outcomes knows them by their ids.
+    What is older stays where it is, and so do answers that were told: nobody reads on from them.
+
+    Raises:
+        BusUnreachable: One of the two does not answer. Nothing is lost, do it again.
+    """
+    return [_carry(source, target, topic) for topic in (REFERENCES, OBSERVATIONS, SCHEDULE, CONTROL, FEEDBACK)]
+
+
+def _carry(source: EventBus, target: EventBus, topic: str) -> Carried:
+    done = Carried(topic)
+    for partition in range(source.partitions(topic)):
+        for stretch in _wanted(source, topic, partition):
+            done.left += stretch.unreadable is not None
+            messages = [delivery.message for delivery in stretch.deliveries]
+            done.taken += len(messages)
+            unsendable = _publish(target, topic, messages)
+            done.taken -= unsendable
+            done.left += unsendable
+    return done
+
+
+def _wanted(source: EventBus, topic: str, partition: int) -> Iterable[Stretch]:
+    if topic == REFERENCES:
+        return onwards(source, topic, 0, partition=partition)
+    if topic in (OBSERVATIONS, SCHEDULE):
+        return recent(source, topic, source.head(topic, partition), WINDOW, partition)
+    finished = min(source.committed(reader.group, topic, partition) for reader in READERS if topic in reader.topics)
+    return onwards(source, topic, finished, partition=partition)
+
+
+def _publish(target: EventBus, topic: str, messages: Sequence[Message]) -> int:
+    """Returns how many could not be sent."""
+    try:
+        target.publish(topic, messages)
+        return 0
+    except MessageUnsendable:
+        return sum(_refused(target, topic, messages))
+
+
+def _refused(target: EventBus, topic: str, messages: Sequence[Message]) -> Iterator[bool]:
+    for message in messages:
+        try:
+            target.publish(topic, [message])
+        except MessageUnsendable as error:
+            log.error("moving.left", extra={"topic": topic, "id": message.id, "why": error.what})
+            yield True

@@ -1,0 +1,69 @@
+"""A home that goes over to a real Kafka and a real Redis, and back."""
+
+from pathlib import Path
+
+import pytest
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.chosen import Chosen, chosen
+from mlops_lab.bootstrap.parts import parts_of
+from mlops_lab.cli import parts
+from mlops_lab.cli.output import Output
+from mlops_lab.errors import ServiceError
+from mlops_lab.events import OBSERVATIONS, EventBus, Message
+from mlops_lab.events.reading import everything
+from mlops_lab.flights.source import Year
+from mlops_lab.settings import load_settings
+from stream_builders import facts_of
+
+
+@pytest.fixture
+def home(tmp_path: Path, kafka: str, topic_prefix: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in {
+        "LAB_HOME": str(tmp_path),
+        "LAB_EVENTS__KAFKA": kafka,
+        "LAB_EVENTS__PREFIX": topic_prefix,
+        "LAB_FEATURES__REDIS": redis_url,
+    }.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def ids(bus: EventBus) -> set[str]:
+    return {each.message.id for number in range(bus.partitions(OBSERVATIONS)) for each in everything(bus, OBSERVATIONS, number)}
+
+
+def test_topics_are_made_and_the_facts_of_the_window_go_along(home: Path, year: Year, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = facts_of(year, days=1)
+    Lab(load_settings()).bus.publish(OBSERVATIONS, facts)
+
+    parts.use(Output(), load_settings(), Chosen("kafka", "redis"))
+    assert "topics made" in capsys.readouterr().out
+    assert chosen(load_settings()) == Chosen("kafka", "redis")
+    assert ids(Lab(load_settings()).bus) == {fact.id for fact in facts}
+    assert [part.trouble for part in parts_of(load_settings())] == ["", ""]
+
+    parts.use(Output(), load_settings(), Chosen("kafka", "redis"))  # again
+    assert "all topics are there" in capsys.readouterr().out
+    assert sum(Lab(load_settings()).bus.head(OBSERVATIONS, number) for number in range(6)) == len(facts)
+
+    later = Message("WeatherObserved", facts[-1].at, facts[0].subject, facts[0].data, id="later")
+    Lab(load_settings()).bus.publish(OBSERVATIONS, [later])
+    parts.use(Output(), load_settings(), Chosen())
+    assert ids(Lab(load_settings()).bus) == {*(fact.id for fact in facts), "later"}
+    assert chosen(load_settings()) == Chosen()
+
+
+def test_topics_that_are_missing_are_told_by_status(home: Path) -> None:
+    from mlops_lab.bootstrap.chosen import record
+
+    record(home, Chosen("kafka", "redis"))
+    assert "topics are missing" in parts_of(load_settings())[0].trouble
+
+
+def test_a_broker_that_does_not_answer_changes_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_EVENTS__KAFKA", "127.0.0.1:1")
+    monkeypatch.setenv("LAB_EVENTS__TIMEOUT_S", "1")
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:1"):
+        parts.use(Output(), load_settings(), Chosen("kafka", "redis"))
+    assert chosen(load_settings()) == Chosen()
