@@ -117,7 +117,8 @@ class EventRefused(DataError):
 
     @classmethod
     def of(cls, kind: str, identifier: str, reason: str, field: str, why: str, next_step: str) -> Self:
-        error = cls(f"Event {identifier} ({kind}) is refused: {why}.", next_step)
+        told = f"Event {identifier[:100]} ({kind[:100]}) is refused: {why}."
+        error = cls("".join(each if each.isprintable() else "\ufffd" for each in told), next_step)  # names of strangers are in it
         error.reason, error.field = reason, field
         return error
 

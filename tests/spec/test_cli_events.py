@@ -122,12 +122,28 @@ def test_topics_say_how_much_came_what_is_dead_and_who_is_how_far_behind(lab: La
     assert f"Next: `lab events dead {OBSERVATIONS}`" in told("topics")
 
 
-def test_a_reader_that_has_not_begun_is_behind_by_all(lab: Lab, said: Said) -> None:
+def test_a_reader_that_has_not_begun_is_behind_by_all(lab: Lab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an online store there is no processor: the replicas read facts themselves, as no group."""
     lab.bus.publish(OBSERVATIONS, [departure(1), departure(2)])
+    lab.bus.publish(CONTROL, [Message("ClockReached", AT, "clock", {})])
+    lab.bus.commit("watcher", CONTROL, 1)
 
     rows = {row["topic"]: row["readers"] for row in said("topics")["topics"]}
-    assert rows[OBSERVATIONS] == {"features": 2}
-    assert rows[CONTROL] == {"watcher": 0, "trainer": 0}
+    assert rows[CONTROL] == {"watcher": 0, "trainer": 1}
+    assert rows[OBSERVATIONS] == {}
+    monkeypatch.setenv("LAB_FEATURES__STORE", "sqlite")
+    assert next(row["readers"] for row in said("topics")["topics"] if row["topic"] == OBSERVATIONS) == {"features": 2}
+
+
+def test_shards_of_a_reader_are_told_one_by_one(lab: Lab, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_FEATURES__STORE", "sqlite")
+    lab.bus.publish(OBSERVATIONS, [departure(1), departure(2)])
+    lab.bus.commit("features-0-of-2", OBSERVATIONS, 2)
+    lab.bus.commit("features-1-of-2", OBSERVATIONS, 1)
+
+    row = next(row for row in said("topics")["topics"] if row["topic"] == OBSERVATIONS)
+    assert row["readers"] == {"features-0-of-2": 0, "features-1-of-2": 1}
+    assert "no fact counts twice" in said("replay", OBSERVATIONS, "--group", "features-1-of-2", "--to", "start")["again"]
 
 
 def test_the_embedded_bus_has_no_topics_to_create(told: Told) -> None:
@@ -190,6 +206,19 @@ def test_what_cannot_be_read_is_shown_in_its_place(lab: Lab, told: Told) -> None
 
     text = told("tail", OBSERVATIONS)
     assert text.index("f1") < text.index("0/2 UNREADABLE") < text.index("f3")
+
+
+def test_nothing_that_an_event_holds_reaches_the_terminal_as_an_order(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b[2J\x9b31m\r\nforged line"
+    lab.bus.publish(OBSERVATIONS, [departure(1, subject=evil, id=evil, data={"note": evil, evil: 1})])
+    work_on(lab)
+
+    for words in (["tail", OBSERVATIONS], ["tail", "observations.dead"], ["dead"], ["dead", "--show", "observations/0/1"]):
+        assert run(["events", *words]) == 0
+        out = capsys.readouterr().out
+        assert "forged line" in out or words == ["dead"]
+        assert all(each.isprintable() for line in out.split("\n") for each in line)
+        assert not any(line.startswith("forged") for line in out.split("\n"))
 
 
 def test_a_topic_that_is_none_has_a_near_miss(told: Told) -> None:
@@ -352,11 +381,13 @@ def test_a_reader_that_runs_is_not_set_back(lab: Lab, told: Told, monkeypatch: p
         (["observation", "--group", "features", "--to", "start"], "did you mean 'observations'?"),
         (["observations", "--group", "feature", "--to", "start"], "did you mean 'features'?"),
         (["observations", "--group", "features", "--to", "soon"], "write start, an offset"),
-        (["answers", "--group", "features", "--to", "start"], "nobody reads it"),
+        (["answers", "--group", "features", "--to", "start"], "`lab events topics`"),
         (["observations", "--to", "start"], "Missing option '--group'"),
     ],
 )
-def test_a_wrong_call_says_what_is_right(words: list[str], hint: str, told: Told) -> None:
+def test_a_wrong_call_says_what_is_right(words: list[str], hint: str, lab: Lab, told: Told) -> None:
+    lab.bus.commit("features", OBSERVATIONS, 0)
+
     assert hint in told("replay", *words, code=2)
 
 

@@ -96,7 +96,7 @@ def test_what_is_wrong_with_the_envelope_is_named(changes: Mapping[str, Any], re
         ({"ship": "argo"}, "data.ship", "match pattern"),
         ({"ship": None}, "data.ship", "valid string"),
         ({"crew": 7}, "data.crew", "extra inputs"),
-        ({"ship": "X" * 10_000}, "data.ship", "…"),
+        ({"ship": "X" * 10_000}, "data.ship", "XXX...XXX"),
     ],
 )
 def test_what_is_wrong_with_the_data_is_named(changes: Mapping[str, Any], field: str, says: str) -> None:
@@ -106,6 +106,40 @@ def test_what_is_wrong_with_the_data_is_named(changes: Mapping[str, Any], field:
     assert says in error.what
     assert "`lab events schemas ShipDocked`" in error.next_step
     assert len(error.what) < 300
+
+
+def deep(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {**DOCKED.example, "ship": deep(3000)}},
+        {"data": {**DOCKED.example, "x" * 100_000: 1}},
+        {"data": {**DOCKED.example, "load_t": ["x" * 100_000] * 100}},
+        {"type": "x" * 200_000},
+        {"id": "x" * 200_000, "type": "ShipDoked"},
+        {"subject": "x" * 200_000},
+        {"partition_key": "x" * 200_000},
+    ],
+)
+def test_what_is_large_or_deep_is_refused_in_few_words(changes: Mapping[str, Any]) -> None:
+    error = refused(replace(docked(), **changes))
+
+    assert len(str(error)) < 700
+    assert len(error.field) <= 100
+
+
+@pytest.mark.parametrize("data", [deep(200), {"a": deep(200)}, {"a": [{"b": deep(31)}]}, "text", None])
+def test_data_that_is_no_object_or_nested_too_deep_is_no_event(data: Any) -> None:
+    """A parser reads what is a thousand deep, and a writer stumbles over it: it could not even become a dead letter."""
+    with pytest.raises(ValueError, match=r"no JSON object|nested more than 32 deep"):
+        Message.from_cloudevent(docked().to_cloudevent() | {"data": data})
+    assert Message.from_cloudevent(docked().to_cloudevent() | {"data": {"a": deep(30)}}).data == {"a": deep(30)}
 
 
 def test_a_missing_field_is_named() -> None:

@@ -29,6 +29,11 @@ def known_topic(name: str) -> Topic:
     return TOPICS[name]
 
 
+def plain(text: str) -> str:
+    """A stranger's text on one line, without what a terminal would obey."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def any_topic(name: str) -> str:
     """The same name; also that of a topic of dead letters. Raises UnknownName."""
     known = [*TOPICS, *(topic.dead for topic in TOPICS.values())]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlops_lab.cli.chronicle import shortened
-from mlops_lab.cli.events_bus import known_topic, open_bus
+from mlops_lab.cli.events_bus import known_topic, open_bus, plain
 from mlops_lab.cli.opened import identity
 from mlops_lab.cli.output import Output
 from mlops_lab.errors import LabError, MessageUnreadable, UnknownName, UsageError
@@ -80,14 +80,14 @@ def _list(output: Output, found: "list[Lying]", topic: str | None) -> None:
 
 def _brief(letter: "DeadLetter") -> str:
     """Why, without which event: the id says that."""
-    return shortened(letter.why.rpartition(" is refused: ")[2].rpartition(" cannot be read: ")[2])
+    return plain(shortened(letter.why.rpartition(" is refused: ")[2].rpartition(" cannot be read: ")[2]))
 
 
 def _show(output: Output, found: "list[Lying]") -> None:
     for lying in found:
         letter = lying.letter
         output.say(f"{letter.id}: {letter.reason}{f', {letter.field}' if letter.field else ''}")
-        output.say(letter.why)
+        output.say(plain(letter.why))
         output.say(f"Next: {letter.next_step}")
         tried = "once" if letter.tries == 1 else f"{letter.tries} times"
         span = f"at {letter.last_at:%Y-%m-%d %H:%M:%S}Z" if letter.tries == 1 else f"until {letter.last_at:%Y-%m-%d %H:%M:%S}Z"
@@ -102,7 +102,8 @@ def _fate(lying: "Lying") -> str:
 
 def _readable(letter: "DeadLetter") -> str:
     try:
-        return json.dumps(letter.event().to_cloudevent(), indent=2, ensure_ascii=False)
+        lines = json.dumps(letter.event().to_cloudevent(), indent=2, ensure_ascii=False).splitlines()
+        return "\n".join(map(plain, lines))
     except MessageUnreadable:
         return f"{len(letter.raw)} bytes: {letter.raw[:2000]!r}"
 

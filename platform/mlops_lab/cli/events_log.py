@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 
-from mlops_lab.cli.events_bus import any_topic, open_bus
+from mlops_lab.cli.events_bus import any_topic, open_bus, plain
 from mlops_lab.cli.opened import shown
 from mlops_lab.cli.output import Output
 from mlops_lab.errors import MessageUnreadable
@@ -106,7 +106,7 @@ def _print(output: Output, found: Found) -> None:
     place = f"{found.partition}/{found.offset}"
     if isinstance(found, MessageUnreadable):
         told = json.dumps({"unreadable": place, "why": found.what}, ensure_ascii=False)
-        click.echo(told if output.as_json else f"{'':17}  {place:>9}  UNREADABLE: {found.what}")
+        click.echo(told if output.as_json else f"{'':17}  {place:>9}  UNREADABLE: {plain(found.what)}")
         return
     message = found.message
     if output.as_json:
@@ -114,7 +114,7 @@ def _print(output: Output, found: Found) -> None:
         return
     key = f" [{message.key}]" if message.key != message.subject else ""
     data = " ".join(f"{name}={_short(value)}" for name, value in message.data.items())
-    click.echo(f"{shown(message.at)}  {place:>9}  {message.type:<18} {message.subject + key:<14}  {_cut(data)}".rstrip())
+    click.echo(plain(f"{shown(message.at)}  {place:>9}  {message.type:<18} {message.subject + key:<14}  {_cut(data)}".rstrip()))
 
 
 def _short(value: object) -> str:

@@ -45,8 +45,11 @@ def replay(output: Output, topic: str, group: str, place: int | datetime, yes: b
 
     lab = open_bus()
     bus, name = lab.bus, known_topic(topic).name
-    if group not in (groups := groups_of(bus, name)):
-        raise UnknownName.of(f"group that reads '{name}'", group, groups or ["(nobody reads it)"])
+    groups = groups_of(lab, name)
+    if not groups:
+        raise UsageError(f"No group reads '{name}'.", "see `lab events topics` for who reads what.")
+    if group not in groups:
+        raise UnknownName.of(f"group that reads '{name}'", group, groups)
     before = [bus.committed(group, name, number) for number in range(bus.partitions(name))]
     after = [min(now, _before(bus, name, number, place)) for number, now in enumerate(before)]
     events, reader = sum(before) - sum(after), reader_of(group)

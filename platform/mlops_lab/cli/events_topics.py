@@ -79,7 +79,7 @@ def _row(lab: "Lab", topic: Topic) -> dict[str, Any]:
         "kept": _kept(topic) if _by_broker(lab) else "for ever",
         "events": sum(bus.head(topic.name, number) for number in range(partitions)),
         "dead": sum(lying.retried_at is None for lying in dead_letters(bus, topic.name)),
-        "readers": {group: lag(bus, group, topic.name) for group in groups_of(bus, topic.name)},
+        "readers": {group: lag(bus, group, topic.name) for group in groups_of(lab, topic.name)},
     }
 
 

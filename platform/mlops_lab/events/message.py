@@ -12,6 +12,9 @@ SOURCE = "mlops-lab"
 SCHEMA = "urn:mlops-lab:event"
 """What `dataschema` begins with; the type and the version follow."""
 
+MAX_DEPTH = 32
+"""How deep data may be nested: what a parser reads, a writer must not stumble over when it becomes a dead letter."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -73,19 +76,31 @@ class Message:
         if event.get("specversion") != "1.0":
             raise ValueError(f"its specversion is {event.get('specversion')!r}, not '1.0'")
         kind, data = _text(event, "type"), event.get("data")
-        if not isinstance(data, dict):
-            raise ValueError("its data is no JSON object")
         return cls(
             type=kind,
             at=from_iso(_text(event, "time")),
             subject=_text(event, "subject"),
-            data=data,
+            data=checked_data(data),
             id=_text(event, "id"),
             source=_text(event, "source"),
             traceparent=_text(event, "traceparent") if "traceparent" in event else "",
             partition_key=_text(event, "partitionkey") if "partitionkey" in event else "",
             version=_version(event["dataschema"], kind) if "dataschema" in event else 1,
         )
+
+
+def checked_data(data: object) -> dict[str, Any]:
+    """The same data. Raises ValueError where it is no JSON object, or nested too deep."""
+    if not isinstance(data, dict):
+        raise ValueError("its data is no JSON object")
+    inner: list[Any] = [each for each in data.values() if isinstance(each, dict | list)]
+    for _ in range(MAX_DEPTH):
+        if not inner:
+            return data
+        inner = [
+            each for outer in inner for each in (outer.values() if isinstance(outer, dict) else outer) if isinstance(each, dict | list)
+        ]
+    raise ValueError(f"its data is nested more than {MAX_DEPTH} deep")
 
 
 def _text(event: Mapping[str, Any], name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mlops_lab.clock import from_iso, iso
 from mlops_lab.errors import BusUnreachable, MessageUnreadable
-from mlops_lab.events.message import SOURCE, Message
+from mlops_lab.events.message import SOURCE, Message, checked_data
 from mlops_lab.events.port import Delivery
 
 _SCHEMA = """
@@ -193,7 +193,5 @@ def _raw(row: tuple[object, ...]) -> bytes:
 def _message(row: tuple[Any, ...]) -> Message:
     """Raises ValueError or TypeError for what was not written by `publish`."""
     identifier, source, kind, at, subject, data, traceparent, partition_key = (value.decode() for value in row[:-1])
-    content = json.loads(data)
-    if not isinstance(content, dict):
-        raise TypeError("its data is no JSON object")
+    content = checked_data(json.loads(data))
     return Message(kind, from_iso(at), subject, content, identifier, source or SOURCE, traceparent, partition_key, int(row[-1]))

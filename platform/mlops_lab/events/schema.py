@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,9 @@ DEAD = "*.dead"
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
 """How far an event may lie before the reader's clock: clocks differ a little."""
+
+LONGEST = 100
+"""Characters of a stranger's name or value that an error repeats."""
 
 T = TypeVar("T", bound=type)
 
@@ -181,9 +185,9 @@ class EventTypes:
 
 def _unknown_type(message: Message, topic: str, known: Iterable[EventType]) -> EventRefused:
     names = [each.name for each in known]
-    near = difflib.get_close_matches(message.type, names, n=1)
+    near = difflib.get_close_matches(message.type[:LONGEST], names, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"'{topic}' takes {', '.join(names) or 'nothing'}; see `lab events schemas`."
-    return EventRefused.of(message.type, message.id, "unknown_type", "type", f"there is no type '{message.type}'", hint)
+    return EventRefused.of(message.type, message.id, "unknown_type", "type", f"there is no type '{message.type[:LONGEST]}'", hint)
 
 
 def _unknown_version(message: Message, known: EventType) -> EventRefused:
@@ -194,7 +198,7 @@ def _unknown_version(message: Message, known: EventType) -> EventRefused:
 
 def _malformed(message: Message, error: ValidationError) -> EventRefused:
     first = error.errors(include_url=False, include_context=False)[0]
-    path = ".".join(["data", *(str(part) for part in first["loc"])])
+    path = ".".join(["data", *(str(part) for part in first["loc"])])[:LONGEST]
     found = "" if first["type"] == "missing" else f" (found {_short(first['input'])})"
     why = f"{path}: {first['msg'][:1].lower()}{first['msg'][1:]}{found}"
     hint = f"`lab events schemas {message.type}` shows what it has to be; repair its sender."
@@ -216,6 +220,10 @@ def _from_the_future(message: Message, now: datetime) -> EventRefused:
     return EventRefused.of(message.type, message.id, "from_the_future", "time", why, hint)
 
 
-def _short(value: object, length: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+
+
+def _short(value: object) -> str:
+    """What was found, however large or deep it is."""
+    return _REPR.repr(value)

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.services import FEATURES, TRAINER, WATCHER
 from mlops_lab.events import CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, EventBus
 
@@ -43,9 +45,13 @@ def reader_of(group: str) -> Reader | None:
     return next((each for each in READERS if group == each.group or group.startswith(f"{each.group}-")), None)
 
 
-def groups_of(bus: EventBus, topic: str) -> Sequence[str]:
-    """The groups that have read of a topic; before anybody has, those that are to."""
-    return bus.groups(topic) or [each.group for each in READERS if topic in each.topics]
+def groups_of(lab: Lab, topic: str) -> Sequence[str]:
+    """The groups that have read of a topic, and those that are to and have not begun. Raises BusUnreachable."""
+    begun = lab.bus.groups(topic)
+    known = [reader_of(group) for group in begun]
+    folded = chosen(lab.settings).store != "process"  # else replicas read the facts themselves, and there is no processor
+    expected = [each for each in READERS if topic in each.topics and (each.group != FEATURES or folded)]
+    return [*begun, *(each.group for each in expected if each not in known)]
 
 
 def lag(bus: EventBus, group: str, topic: str) -> int:
