@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 
 from mlops_lab.errors import BusUnreachable, EventRefused, MessageUnreadable
 from mlops_lab.events import Delivery, Message, dead
-from mlops_lab.events.dead import DeadLetter, bury, dead_letters, retry
+from mlops_lab.events.dead import bury, dead_letters, retry
+from mlops_lab.events.dead_letter import DeadLetter
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.reading import everything
 from mlops_lab.events.schema import EventType, EventTypes, closed, subject

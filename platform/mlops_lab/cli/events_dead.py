@@ -16,7 +16,8 @@ from mlops_lab.events.topics import TOPICS
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
     from mlops_lab.events import Message
-    from mlops_lab.events.dead import DeadLetter, Lying
+    from mlops_lab.events.dead import Lying
+    from mlops_lab.events.dead_letter import DeadLetter
 
 
 @click.command
