@@ -11,7 +11,7 @@ from feast.data_source import PushMode
 from feast.types import Bytes
 
 from mlops_lab.features.feast_layout import ENTITY_KEY_VERSION, PROJECT
-from mlops_lab.features.rows import COMPONENTS, RowRef
+from mlops_lab.features.rows import RowRef, components_of
 from mlops_lab.flights.rows import VIEWS
 
 
@@ -31,7 +31,7 @@ def a_feast_store(folder: Path, online: Mapping[str, Any]) -> FeatureStore:
     for view in VIEWS:
         batch = FileSource(name=f"{view.name}_file", path=str(folder / f"{view.name}.parquet"), timestamp_field="event_timestamp")
         source = PushSource(name=f"{view.name}_push", batch_source=batch)
-        schema = [Field(name=COMPONENTS, dtype=Bytes)]
+        schema = [Field(name=components_of(view.name), dtype=Bytes)]
         keys = [entities[key] for key in view.join_keys]
         views.append(FeatureView(name=view.name, entities=keys, schema=schema, source=source, online=True))
     store.apply([*entities.values(), *views])
@@ -44,7 +44,7 @@ def push(store: FeatureStore, rows: Mapping[RowRef, bytes], at: datetime | None 
         mine = {ref: row for ref, row in rows.items() if ref.view == view.name}
         if mine:
             table = pd.DataFrame([ref.key for ref in mine], columns=list(view.join_keys))
-            table[COMPONENTS] = list(mine.values())
+            table[components_of(view.name)] = list(mine.values())
             table["event_timestamp"] = at or datetime.now(UTC)
             store.push(f"{view.name}_push", table, to=PushMode.ONLINE)
 

@@ -40,7 +40,7 @@ def test_entity_keys_are_those_of_feast(origin: str, carrier: str) -> None:
 
 def test_fields_in_redis_are_those_of_feast() -> None:
     for view in VIEWS:
-        assert LAYOUT.redis_field(view.name) == _mmh3(f"{view.name}:components")
+        assert LAYOUT.redis_field(view.name) == _mmh3(f"{view.name}:{view.name}_components")
 
 
 @given(st.binary(max_size=400))

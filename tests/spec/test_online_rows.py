@@ -11,7 +11,7 @@ from mlops_lab.errors import FeatureStoreUnreachable
 from mlops_lab.features import progress
 from mlops_lab.features.feast_layout import Layout, to_value_proto
 from mlops_lab.features.on_sqlite import SqliteProgress, SqliteRows
-from mlops_lab.features.rows import Progress, RowRef, RowView
+from mlops_lab.features.rows import Progress, RowRef, RowView, components_of
 
 PLACES = RowView("places", ("place",), "", None)
 PAIRS = RowView("pairs", ("place", "carrier"), "", None)
@@ -33,7 +33,8 @@ def tables(path: Path, rows: Mapping[RowRef, bytes]) -> None:
         for ref, row in rows.items():
             table = LAYOUT.sqlite_table(ref.view)
             db.execute(
-                f"INSERT OR REPLACE INTO {table} VALUES (?, 'components', ?, NULL, 0, 0)", (LAYOUT.entity_key(ref), to_value_proto(row))
+                f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, NULL, 0, 0)",
+                (LAYOUT.entity_key(ref), components_of(ref.view), to_value_proto(row)),
             )
     db.close()
 

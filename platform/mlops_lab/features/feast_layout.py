@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import mmh3
 
-from mlops_lab.features.rows import COMPONENTS, RowRef, RowView
+from mlops_lab.features.rows import RowRef, RowView, components_of
 
 PROJECT = "mlops_lab"
 """Feast's name for all that is ours; part of each key and table name."""
@@ -51,7 +51,7 @@ class Layout:
 
     def redis_field(self, view: str) -> bytes:
         """Field of that hash with the row of one view, 4 bytes."""
-        return _U32.pack(mmh3.hash(f"{view}:{COMPONENTS}", signed=False))
+        return _U32.pack(mmh3.hash(f"{view}:{components_of(view)}", signed=False))
 
     def sqlite_table(self, view: str) -> str:
         """Quoted name of the table of a view: columns `entity_key`, `feature_name`, `value`, `event_ts`, `created_ts` and more."""

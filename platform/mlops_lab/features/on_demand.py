@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, Protocol
 
 from mlops_lab.features.port import OnlineFeatures
-from mlops_lab.features.rows import COMPONENTS, Progress, Reading, RowReader, RowRef, RowView
+from mlops_lab.features.rows import Progress, Reading, RowReader, RowRef, RowView, components_of
 from mlops_lab.features.view import Ask, Feature, Value
 
 MOMENT_S = "moment_s"
@@ -64,7 +64,7 @@ def columns_of(use_case: RowUseCase, asks: Sequence[Ask]) -> dict[str, list[Any]
 
 
 def finished(use_case: RowUseCase, columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Value]]:
-    """The features of each row of columns: those of `columns_of`, and per view `<view>__components` with bytes or None.
+    """The features of each row of columns: those of `columns_of`, and per view `components_of` it with bytes or None.
 
     Raises:
         KeyError: A column is missing.
@@ -80,7 +80,7 @@ def finished(use_case: RowUseCase, columns: Mapping[str, Sequence[Any]]) -> dict
     found: list[tuple[Value, ...]] = []
     for at, ask in enumerate(asks):  # one by one: in history each question has rows of its own
         for view in use_case.row_views:
-            rows[RowRef(view.name, tuple(ask.fields[key] for key in view.join_keys))] = columns[f"{view.name}__{COMPONENTS}"][at]
+            rows[RowRef(view.name, tuple(ask.fields[key] for key in view.join_keys))] = columns[components_of(view.name)][at]
         found.append(use_case.from_rows(_Given(rows)).read(ask).values)
     return {feature.name: [values[place] for values in found] for place, feature in enumerate(use_case.features)}
 

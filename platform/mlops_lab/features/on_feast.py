@@ -25,7 +25,7 @@ from mlops_lab.errors import FeatureStoreUnreachable
 from mlops_lab.features.feast_layout import ENTITY_KEY_VERSION, PROJECT
 from mlops_lab.features.on_demand import MOMENT_S, RowUseCase, finished, join_keys, place_of
 from mlops_lab.features.on_redis import Address
-from mlops_lab.features.rows import COMPONENTS, Progress, ProgressKeeper, RowRef
+from mlops_lab.features.rows import Progress, ProgressKeeper, RowRef, components_of
 from mlops_lab.features.view import Kind
 
 EVENT_AT, CREATED_AT = "event_timestamp", "created"
@@ -44,8 +44,8 @@ class FeastStore:
     """
 
     def __init__(self, folder: Path, use_case: RowUseCase, online: Path | Address, progress: ProgressKeeper) -> None:
-        self._folder = folder.resolve()
-        self._use_case = use_case
+        self.folder = folder.resolve()
+        self.use_case = use_case
         self._progress = progress
         self._online = online
         self._file = online.resolve() if isinstance(online, Path) else None
@@ -60,9 +60,9 @@ class FeastStore:
         Raises:
             FeatureStoreUnreachable: The registry or the online store cannot be written.
         """
-        with self._outages():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / "apply.lock").open("w") as lock:
+        with self.outages():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "apply.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if self._file is not None:
                     self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ class FeastStore:
                 self._store = FeatureStore(config=self._config())
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "On demand feature view is an experimental feature")
-                    self._store.apply(definitions(self._use_case, self._folder))
+                    self._store.apply(definitions(self.use_case, self.folder))
             self._identity = self._found()
 
     def write(self, rows: Mapping[RowRef, bytes], progress: Progress) -> None:
@@ -79,10 +79,10 @@ class FeastStore:
         views: dict[str, list[tuple[RowRef, bytes]]] = {}
         for ref, components in rows.items():
             views.setdefault(ref.view, []).append((ref, components))
-        with self._outages():
-            store = self._opened()
+        with self.outages():
+            store = self.opened()
             at = self._now()
-            for view in self._use_case.row_views:
+            for view in self.use_case.row_views:
                 if mine := views.pop(view.name, None):
                     store.push(push_source(view.name), _table(view.join_keys, mine, at), to=PushMode.ONLINE)
         if views:
@@ -99,17 +99,17 @@ class FeastStore:
 
     def rows(self, wanted: Sequence[RowRef]) -> list[bytes | None]:
         """Rows as Feast itself reads them: the measure for the readers that do without it. Raises FeatureStoreUnreachable."""
-        join_keys = {view.name: view.join_keys for view in self._use_case.row_views}
-        with self._outages():
-            store = self._opened()
+        join_keys = {view.name: view.join_keys for view in self.use_case.row_views}
+        with self.outages():
+            store = self.opened()
             return [
                 store.get_online_features(
-                    features=[f"{ref.view}:{COMPONENTS}"], entity_rows=[dict(zip(join_keys[ref.view], ref.key, strict=True))]
-                ).to_dict()[COMPONENTS][0]
+                    features=[f"{ref.view}:{components_of(ref.view)}"], entity_rows=[dict(zip(join_keys[ref.view], ref.key, strict=True))]
+                ).to_dict()[components_of(ref.view)][0]
                 for ref in wanted
             ]
 
-    def _opened(self) -> FeatureStore:
+    def opened(self) -> FeatureStore:
         """Opened anew where the file was removed or put back: what is open lives on, and nobody else can see it."""
         if self._store is None or self._identity != self._found():
             self.apply()
@@ -140,15 +140,15 @@ class FeastStore:
         return RepoConfig(
             project=PROJECT,
             provider="local",
-            repo_path=self._folder,
-            registry=SqlRegistryConfig(path=f"sqlite:///{self._folder / 'registry.db'}"),
+            repo_path=self.folder,
+            registry=SqlRegistryConfig(path=f"sqlite:///{self.folder / 'registry.db'}"),
             online_store=online,
             offline_store={"type": "duckdb"},
             entity_key_serialization_version=ENTITY_KEY_VERSION,
         )
 
     @contextmanager
-    def _outages(self) -> Iterator[None]:
+    def outages(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -169,6 +169,11 @@ def connection_string(address: Address, timeout_s: float = 10.0) -> str:
     return ",".join([f"{address.host}:{address.port}", *written])
 
 
+def history_file(folder: Path, view: str) -> Path:
+    """Where the history of a view's rows is: what training sets are joined from."""
+    return folder / "history" / f"{view}.parquet"
+
+
 def push_source(view: str) -> str:
     """The name of the push source of a view."""
     return f"{view}_push"
@@ -186,7 +191,7 @@ def definitions(use_case: RowUseCase, folder: Path) -> list[Any]:
     for view in use_case.row_views:
         history = FileSource(
             name=f"{view.name}_history",
-            path=str(folder / "history" / view.name),
+            path=str(history_file(folder, view.name)),
             timestamp_field=EVENT_AT,
             created_timestamp_column=CREATED_AT,
         )
@@ -196,7 +201,7 @@ def definitions(use_case: RowUseCase, folder: Path) -> list[Any]:
                 name=view.name,
                 entities=[entities[key] for key in view.join_keys],
                 ttl=timedelta(seconds=view.window_s or 0),
-                schema=[*keys, Field(name=COMPONENTS, dtype=Bytes)],
+                schema=[*keys, Field(name=components_of(view.name), dtype=Bytes)],
                 source=PushSource(name=push_source(view.name), batch_source=history),
                 description=view.meaning,
             )
@@ -236,4 +241,4 @@ def _on_demand(use_case: RowUseCase, views: Sequence[FeatureView]) -> OnDemandFe
 
 def _table(keys: Sequence[str], rows: Sequence[tuple[RowRef, bytes]], at: pd.Timestamp) -> pd.DataFrame:
     columns: dict[str, Any] = {key: [ref.key[place] for ref, _ in rows] for place, key in enumerate(keys)}
-    return pd.DataFrame({**columns, COMPONENTS: [components for _, components in rows], EVENT_AT: at, CREATED_AT: at})
+    return pd.DataFrame({**columns, components_of(rows[0][0].view): [components for _, components in rows], EVENT_AT: at, CREATED_AT: at})

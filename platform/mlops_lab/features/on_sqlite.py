@@ -15,7 +15,7 @@ from mlops_lab.errors import FeatureStoreUnreachable
 from mlops_lab.features import progress
 from mlops_lab.features.breaker import Breaker
 from mlops_lab.features.feast_layout import PROJECT, Layout, from_value_proto
-from mlops_lab.features.rows import COMPONENTS, Progress, Reading, RowRef
+from mlops_lab.features.rows import Progress, Reading, RowRef, components_of
 
 FILE = "online-features.db"
 """Name of the file in a home."""
@@ -34,7 +34,7 @@ class SqliteRows:
         self._layout = layout
         self._deadline_s = deadline_s
         self._queries = {
-            view: f"SELECT value FROM {layout.sqlite_table(view)} WHERE entity_key = ? AND feature_name = '{COMPONENTS}'"
+            view: f"SELECT value FROM {layout.sqlite_table(view)} WHERE entity_key = ? AND feature_name = '{components_of(view)}'"
             for view in layout.views
         }
         self._db: sqlite3.Connection | None = None

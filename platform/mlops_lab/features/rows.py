@@ -10,9 +10,6 @@ from typing import NamedTuple, Protocol
 
 from mlops_lab.events import Message
 
-COMPONENTS = "components"
-"""The one feature of each view as Feast sees it: a row's bytes."""
-
 
 @dataclass(frozen=True, slots=True)
 class RowView:
@@ -29,6 +26,11 @@ class RowView:
     join_keys: tuple[str, ...]
     meaning: str
     window_s: int | None
+
+
+def components_of(view: str) -> str:
+    """The one feature of a view as Feast sees it: a row's bytes. No two views call it the same: Feast would answer with another's."""
+    return f"{view}_components"
 
 
 class RowRef(NamedTuple):
