@@ -1,6 +1,6 @@
 """What a use case must bring. Everything that knows of flights is behind this; bringing your own data means keeping these promises."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -142,6 +142,10 @@ class UseCase(OnlineUseCase, Protocol):
 
     def features_from(self, asks: Sequence[Ask], facts: "Iterable[Message]") -> "pd.DataFrame":
         """The features of questions as the training side computes them from published facts, each as of its own moment; a row per ask."""
+        ...
+
+    def facts(self, tables: "Mapping[str, pd.DataFrame]", after: datetime, until: datetime) -> "Iterator[Message]":
+        """What accepted tables say of (after, until], as the facts that travel on the bus, in no order; slow-moving ones at `after`."""
         ...
 
     def labels(self, rows: "pd.DataFrame") -> "NDArray[bool_]":

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import orjson
 
@@ -14,6 +15,7 @@ from mlops_lab.flights.request import ask
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import Timeline
 from mlops_lab.flights.transform import FEATURES
+from mlops_lab.flights.usecase import Flights
 
 MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
 NAMES = [feature.name for feature in FEATURES]
@@ -124,3 +126,13 @@ def test_a_fact_that_came_before_changes_no_row(year: Year) -> None:
     assert rows.changed()
     rows.apply(facts[-20:])
     assert rows.changed() == {}
+
+
+def test_accepted_tables_give_the_facts_that_were_on_the_bus(year: Year, flight_data: Path) -> None:
+    until = MONDAY + timedelta(days=2)
+    published = [fact for step in Timeline(year, seed=7).steps(MONDAY, until, questions=False) for fact in step.facts]
+    facts = list(Flights(flight_data).facts({"flights": year.flights, "weather": year.weather}, MONDAY, until))
+    listed = [fact for fact in facts if fact.type == LISTED]
+    assert len(listed) > 3000
+    assert {fact.at for fact in listed} == {MONDAY}
+    assert sorted((fact for fact in facts if fact.type != LISTED), key=lambda fact: fact.id) == sorted(published, key=lambda fact: fact.id)

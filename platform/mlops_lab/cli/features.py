@@ -2,6 +2,8 @@
 
 import click
 
+from mlops_lab.cli.features_apply import apply, services
+from mlops_lab.cli.features_history import history
 from mlops_lab.cli.features_rebuild import rebuild
 from mlops_lab.cli.features_status import status
 
@@ -17,5 +19,5 @@ def command(ctx: click.Context) -> None:
         ctx.invoke(status)
 
 
-for each in (status, rebuild):
+for each in (status, rebuild, apply, services, history):
     command.add_command(each)

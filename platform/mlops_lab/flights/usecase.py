@@ -1,8 +1,9 @@
 """Will this flight arrive more than 15 minutes late? The use case, whole."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from mlops_lab.data.snapshot import Batch
 from mlops_lab.events import Message
 from mlops_lab.features import Ask
 from mlops_lab.features.asked import PastQuestion
+from mlops_lab.flights import messages, schema, source
 from mlops_lab.flights import published as published_facts
-from mlops_lab.flights import schema, source
 from mlops_lab.flights.offline import features_as_of, history_features
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.request import LATE_AFTER_MIN
@@ -90,6 +91,16 @@ class Flights(FlightsOnline):
     def features_from(self, asks: Sequence[Ask], facts: Iterable[Message]) -> pd.DataFrame:
         flights, moments = published_facts.planned(asks)
         return features_as_of(flights, moments, published_facts.happened(facts))
+
+    def facts(self, tables: Mapping[str, pd.DataFrame], after: datetime, until: datetime) -> Iterator[Message]:
+        def within(table: pd.DataFrame, moment: str) -> Iterator[Any]:
+            rows: Iterator[Any] = table[(table[moment] > after) & (table[moment] <= until)].itertuples(index=False)
+            return rows
+
+        yield from messages.aircraft(source.aircraft(self._folder), after)
+        yield from map(messages.observed, within(tables["weather"], "observed_at"))
+        yield from map(messages.departed, within(tables["flights"], "departed_at"))
+        yield from map(messages.arrived, within(tables["flights"], "arrived_at"))
 
     def labels(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
         late: NDArray[np.bool_] = (rows["arrival_delay_min"] > LATE_AFTER_MIN).to_numpy(dtype=np.bool_)
