@@ -12,6 +12,7 @@ from mlops_lab.flights import messages
 from mlops_lab.flights.facts import DEPARTED
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import Timeline
+from mlops_lab.pipelines import published as published_module
 from mlops_lab.pipelines.parity import Parity, answers_of, compare
 from mlops_lab.pipelines.published import published
 from parity_builders import Answering
@@ -151,7 +152,11 @@ def test_nothing_asked_proves_nothing(home: Path, flight_data: Path) -> None:
 # --- Reading back what was published ------------------------------------------------------------------------------------------------
 
 
-def test_a_span_is_found_among_weeks_of_facts_with_what_came_late_in_it(home: Path, flight_data: Path, year: Year) -> None:
+@pytest.mark.parametrize("few", [1, 3_000, 10**9])
+def test_a_span_is_found_among_weeks_of_facts_with_what_came_late_in_it(
+    home: Path, flight_data: Path, year: Year, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published_module, "_FEW", few)
     made = Answering(home, flight_data)
     steps = list(Timeline(year, seed=7).steps(MONDAY, MONDAY + 2 * WEEK, questions=False))
     facts = [fact for step in steps for fact in step.facts]

@@ -839,6 +839,9 @@ def test_work_that_appears_between_two_looks_is_not_overlooked() -> None:
         def partitions(self, topic: str) -> int:
             return 0
 
+        def waiting(self) -> dict[str, int]:
+            return {}
+
     assert not settled(SimpleNamespace(bus=Busy(), outbox=SimpleNamespace(pending=lambda limit: [])))  # type: ignore[arg-type]
 
 

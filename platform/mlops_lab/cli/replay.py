@@ -54,16 +54,16 @@ class Player:
 
     def __init__(self, output: Output, lab: "Lab", minute_s: float = 0.0) -> None:
         from mlops_lab.embedded import require_running
-        from mlops_lab.replay.session import NEEDED, Session
+        from mlops_lab.replay.session import Session, needed
 
         lab.ledger.champion()
-        for name in NEEDED:
+        for name in needed(lab):
             require_running(lab.home, name)
         self._output = output
         self._live = sys.stderr.isatty()
         self._looked_at = 0.0
         self.chronicle = Chronicle(output, lab)
-        self.session = Session(lab, self._progress, minute_s, on_wait=self._wait)
+        self.session = Session(lab, self._progress, minute_s, on_wait=self._wait, on_trouble=self._trouble)
 
     def __enter__(self) -> "Player":
         return self
@@ -102,6 +102,11 @@ class Player:
         if time.monotonic() - self._looked_at > LOOK_EVERY_S:
             self._tell()
             self._looked_at = time.monotonic()
+
+    def _trouble(self, trouble: str) -> None:
+        self._clear()
+        waits = "What is published waits in a file meanwhile, in order; the replay goes on by itself. Ctrl-C ends it."
+        self._output.say(f"    waiting          {trouble} {waits}" if trouble else "    goes on          It answers again.")
 
     def _tell(self) -> None:
         self._clear()

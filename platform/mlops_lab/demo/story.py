@@ -178,7 +178,7 @@ class Story:
         began = time.monotonic()
         for act in (3, 4, 5):  # from here on they go on side by side
             self._tell.act(act)
-        plan, session = self._plan, Session(self._lab, self._tell.progress, on_wait=self._tell.wait)
+        plan, session = self._plan, Session(self._lab, self._tell.progress, on_wait=self._tell.wait, on_trouble=self._trouble)
         for name, week in plan.faults:
             session.faults.start(name, week.start)
         session.play((plan.drill_before.start - plan.first.start) // timedelta(weeks=1))
@@ -187,6 +187,9 @@ class Story:
         session.journal.close()
         self.timings.add("3-6 replay, watch, retrain", began)
         self.timings.parts["of it, event time held"] = round(progress.held_s, 2)
+
+    def _trouble(self, trouble: str) -> None:
+        self._tell.say(trouble or "It answers again.")
 
     def _drill(self) -> None:
         """A challenger from flipped labels: the judge refuses it; then an operator forces it through, on the record."""

@@ -82,6 +82,10 @@ class KafkaBus:
         self._require(topic, partition)
         return self._asking(READER).ends(TopicPartition(self._broker.name(topic), partition))[1]
 
+    def waiting(self) -> dict[str, int]:
+        """See EventBus.waiting: what is published is there."""
+        return {}
+
     def log_id(self, topic: str) -> str:
         """See Topics.log_id. One question to the broker."""
         return topic_id(self._broker, self._topic(topic))

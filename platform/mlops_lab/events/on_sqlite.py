@@ -94,6 +94,9 @@ class SqliteBus:
     def head(self, topic: str, partition: int = 0) -> int:
         return int(self._query("SELECT COALESCE(MAX(offset), 0) FROM message WHERE topic = ?", (topic,))[0][0])
 
+    def waiting(self) -> dict[str, int]:
+        return {}
+
     def log_id(self, topic: str) -> str:
         return str(self._query("SELECT log_id FROM about", ())[0][0], "ascii")
 

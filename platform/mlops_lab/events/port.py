@@ -1,6 +1,6 @@
 """The event bus: durable, ordered per topic, at least once, with named consumer groups that remember where they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,6 +53,10 @@ class EventBus(Topics, Protocol):
         Raises:
             BusUnreachable: They are not all there; no message overtook another of its key.
         """
+        ...
+
+    def waiting(self) -> Mapping[str, int]:
+        """By topic, how many messages `publish` has taken that readers cannot see yet; topics without any are left out."""
         ...
 
     def committed(self, group: str, topic: str, partition: int = 0) -> int:

@@ -12,6 +12,8 @@ DISORDER = timedelta(days=2)
 """How far in event time messages of one partition may be out of order and are still found."""
 _STEADY = 2_000
 """Messages in a row behind a span after which nothing of it is expected any more."""
+_FEW = 10_000
+"""Messages that are read more quickly than a place among them is looked for."""
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -70,9 +72,9 @@ def _of_partition(bus: Topics, topic: str, partition: int, after: datetime, unti
 
 
 def _before(bus: Topics, topic: str, partition: int, at: datetime) -> int:
-    """An offset before which everything is older than a moment, but for disorder. Some twenty messages are looked at."""
+    """An offset before which everything is older than a moment, but for disorder."""
     low, high = 0, bus.head(topic, partition)
-    while high - low > 1:
+    while high - low > _FEW:
         middle = (low + high) // 2
         try:
             found = bus.read(topic, middle, 1, partition)

@@ -121,7 +121,7 @@ def settled(lab: Lab) -> bool:
 
     The head is read last: a worker that publishes what follows and then commits, all between two looks, must not look finished.
     """
-    if lab.outbox.pending(1):
+    if lab.outbox.pending(1) or lab.bus.waiting():
         return False
     finished = min(lab.bus.committed(name, CONTROL) for name in DUTIES)
     return finished >= lab.bus.head(CONTROL) and not awaited(lab)

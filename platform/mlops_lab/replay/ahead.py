@@ -17,12 +17,13 @@ class Steps:
     timeline: Timeline
     after: datetime
     until: datetime
+    plans: bool
     made: "Future[list[Step]]"
 
     @classmethod
-    def ahead(cls, timeline: Timeline, after: datetime, until: datetime) -> "Steps":
-        """Begin to make the steps in (after, until]."""
-        return cls(timeline, after, until, _POOL.submit(lambda: list(timeline.steps(after, until))))
+    def ahead(cls, timeline: Timeline, after: datetime, until: datetime, plans: bool = False) -> "Steps":
+        """Begin to make the steps in (after, until], with plans or without."""
+        return cls(timeline, after, until, plans, _POOL.submit(lambda: list(timeline.steps(after, until, plans=plans))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +32,11 @@ class Prepared:
 
     timeline: Timeline
     steps_ahead: Steps | None
+    plans: bool = False
 
     def steps(self, after: datetime, until: datetime) -> Iterator[Step]:
         """The steps in (after, until], in order of time."""
         ready = self.steps_ahead
-        if ready is not None and ready.timeline is self.timeline and (ready.after, ready.until) == (after, until):
+        if ready is not None and ready.timeline is self.timeline and (ready.after, ready.until, ready.plans) == (after, until, self.plans):
             return iter(ready.made.result())
-        return self.timeline.steps(after, until)
+        return self.timeline.steps(after, until, plans=self.plans)

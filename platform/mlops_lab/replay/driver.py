@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -10,9 +10,12 @@ from typing import Any, Protocol
 import orjson
 
 from mlops_lab.errors import ServiceNotReady
-from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES, EventBus, Message
+from mlops_lab.events import CONTROL, EventBus, Message
 from mlops_lab.replay.client import Answer, Client
 from mlops_lab.replay.journal import Attempt, Journal
+from mlops_lab.replay.lead import Lead
+from mlops_lab.replay.patience import Patience
+from mlops_lab.replay.publisher import Publisher, Reporting
 
 CLOCK_REACHED = "ClockReached"
 """Control event: event time has come to `at`. Windows that end before it may be closed."""
@@ -65,6 +68,9 @@ class Driver:
         on_wait: Callable[[], None],
         answered: Mapping[str, tuple[str, datetime]],
         minute_s: float = 0.0,
+        lead: Lead | None = None,
+        reporting: Reporting | None = None,
+        on_trouble: Callable[[str], None] = lambda trouble: None,
     ) -> None:
         """Args:
         bus: Where facts go.
@@ -77,11 +83,15 @@ class Driver:
         on_wait: Called again and again while event time is held; may raise to end the replay.
         answered: Entities that an interrupted replay has asked about already: prediction id and moment. They are not asked again.
         minute_s: Wall seconds to let pass per minute of event time; 0 is as fast as it goes.
+        lead, reporting: See `Publisher`.
+        on_trouble: See `Patience`.
         """
-        self._bus, self._client, self._journal = bus, client, journal
+        self._client, self._journal = client, journal
         self._item_of, self._settled, self._agreed = item_of, settled, agreed
-        self._on_progress, self._on_wait, self._minute_s = on_progress, on_wait, minute_s
+        self._on_progress, self._minute_s = on_progress, minute_s
         self._answered = frozenset(answered)
+        self._patience = Patience(on_wait, on_trouble, lambda: self._stopping)
+        self._publisher = Publisher(bus, journal, self._patience, lead, reporting)
         self._open = journal.open_questions() | dict(answered)
         self._stopping = False
         self._under_way: set[asyncio.Task[None]] = set()
@@ -127,16 +137,14 @@ class Driver:
     async def settle(self, tick: datetime) -> None:
         """Tell that event time has come to a tick, and hold until what follows is done. Again changes nothing: a replay that was
         interrupted between the two is taken up here."""
-        self._bus.publish(CONTROL, [Message(CLOCK_REACHED, tick, "clock", {}, id=f"clock-{tick:%Y%m%dT%H%MZ}")])
+        await self._publisher.publish(CONTROL, [Message(CLOCK_REACHED, tick, "clock", {}, id=f"clock-{tick:%Y%m%dT%H%MZ}")])
         await self.hold(tick)
 
     async def _stretch(self, timeline: Stretch, after: datetime, until: datetime) -> None:
         hour = after
-        for step in timeline.steps(after, until):
+        async for step in self._publisher.steps(timeline.steps(after, until), lambda: self._stopping, self._drain):
             if self._stopping:
                 return
-            if step.facts:
-                self._bus.publish(OBSERVATIONS, step.facts)
             questions = [one for one in step.questions if one[0] not in self._answered] if self._answered else step.questions
             if questions:
                 await self._start(self._ask(step.at, questions))
@@ -156,9 +164,11 @@ class Driver:
         done = asyncio.Event()
         probing = asyncio.create_task(self._probe(at, done))
         try:
-            await self._until(self._is_settled, began, "The watcher did not finish its work", "`lab status` and the watcher's log")
+            await self._patience.until(
+                self._is_settled, SETTLE_TIMEOUT_S, "The watcher did not finish its work", "`lab status` and the watcher's log"
+            )
             behind = "The service does not serve the ledger's champion"
-            await self._until(self._is_followed, began, behind, "`lab status` and the service's log")
+            await self._patience.until(self._is_followed, SETTLE_TIMEOUT_S, behind, "`lab status` and the service's log")
         finally:
             done.set()
             await probing
@@ -166,15 +176,8 @@ class Driver:
             self._held_s += time.monotonic() - began
         self._report(at)
 
-    async def _until(self, condition: Callable[[], Awaitable[bool]], began: float, what: str, look_at: str) -> None:
-        while not self._stopping and not await condition():
-            self._on_wait()
-            if time.monotonic() - began > SETTLE_TIMEOUT_S:
-                raise ServiceNotReady(f"{what} within {SETTLE_TIMEOUT_S:.0f} s.", f"look at {look_at}.")
-            await asyncio.sleep(0.05)
-
     async def _is_settled(self) -> bool:
-        return self._settled()
+        return bool(await self._publisher.aside(self._settled))
 
     async def _is_followed(self) -> bool:
         answer = await self._client.get("/v1/model")
@@ -213,8 +216,11 @@ class Driver:
         known = [(report, self._open[report.entity][0]) for report in reports if report.entity in self._open]
         if not known:
             return
-        body = orjson.dumps({"items": [self._item_of(report, identifier) for report, identifier in known]})
-        answer = await self._client.post("/v1/feedback", body)
+        items = [self._item_of(report, identifier) for report, identifier in known]
+        if self._publisher.reports:
+            answer = await self._publisher.report(items)
+        else:
+            answer = await self._client.post("/v1/feedback", orjson.dumps({"items": items}))
         accepted = 200 <= answer.status < 300
         self._reported += len(known)
         self._note("feedback", at, len(known), answer, tuple(report.event_id for report, _ in known) if accepted else ())
@@ -252,8 +258,3 @@ def _require_reached(answer: Answer) -> None:
             f"The inference service does not answer: {answer.body.decode('utf-8', 'replace')}.",
             "see `lab status`; after `lab up`, `lab replay` goes on in the same week.",
         )
-
-
-def publish_references(bus: EventBus, facts: Sequence[Message]) -> int:
-    """Publish slow-moving facts; those that are there already are skipped."""
-    return bus.publish(REFERENCES, facts)

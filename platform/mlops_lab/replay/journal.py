@@ -16,6 +16,7 @@ CREATE TABLE IF NOT EXISTS attempt (
     latency_us INTEGER NOT NULL, ids TEXT NOT NULL, reason TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS unfinished (id INTEGER PRIMARY KEY CHECK (id = 1));
+CREATE TABLE IF NOT EXISTS lead (id INTEGER PRIMARY KEY CHECK (id = 1), at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS open_question (entity TEXT PRIMARY KEY, prediction_id TEXT NOT NULL, at TEXT NOT NULL);
 """
 
@@ -102,6 +103,16 @@ class Journal:
         """Event time up to which the replay has come; None before the first flush with a cursor."""
         found = self._db.execute("SELECT at FROM cursor").fetchone()
         return from_iso(found[0]) if found else None
+
+    def led_to(self) -> datetime | None:
+        """Event time up to which facts were published ahead of the questions; None where they never were."""
+        found = self._db.execute("SELECT at FROM lead").fetchone()
+        return from_iso(found[0]) if found else None
+
+    def lead_to(self, at: datetime) -> None:
+        """Note that all facts up to a moment are published. Raises StoreUnreachable."""
+        with self._writing():
+            self._db.execute("INSERT INTO lead VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET at = excluded.at", (iso(at),))
 
     def open_questions(self) -> dict[str, tuple[str, datetime]]:
         """Entities that were asked about not long ago: the prediction id of each and the event time of the question."""

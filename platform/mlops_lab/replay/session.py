@@ -5,38 +5,47 @@ import fcntl
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import orjson
 import uvloop
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.chosen import chosen
+from mlops_lab.bootstrap.feature_progress import feature_progress
 from mlops_lab.bootstrap.identities import FEEDBACK
-from mlops_lab.bootstrap.services import INFERENCE, TRAINER, WATCHER
+from mlops_lab.bootstrap.services import FEATURES, INFERENCE, TRAINER, WATCHER
 from mlops_lab.embedded import require_running
 from mlops_lab.errors import HomeInUse, NoChampion
-from mlops_lab.events import OBSERVATIONS
+from mlops_lab.events import FEEDBACK as REPORTS
+from mlops_lab.events import OBSERVATIONS, SCHEDULE
 from mlops_lab.flights import messages, source
 from mlops_lab.flights.faults import during, fault_called
-from mlops_lab.flights.timeline import Timeline, report_item
+from mlops_lab.flights.timeline import PLANNED_AHEAD, Timeline, report_item
 from mlops_lab.governance.approval import read_token
 from mlops_lab.monitoring.window import Window
+from mlops_lab.pipelines.feedback import reported
 from mlops_lab.pipelines.worker import settled
 from mlops_lab.replay.ahead import Prepared, Steps
 from mlops_lab.replay.client import Client
-from mlops_lab.replay.driver import Driver, Progress, publish_references
+from mlops_lab.replay.driver import Driver, Progress
 from mlops_lab.replay.faults import Faults
 from mlops_lab.replay.journal import Journal
+from mlops_lab.replay.lead import Lead
+from mlops_lab.replay.publisher import publish_references
 from mlops_lab.replay.resume import Answered, answered_since
 
 JOURNAL = "replay.db"
-NEEDED = (INFERENCE, WATCHER, TRAINER)
-"""The services that have to live while event time goes by."""
-
 FIRST_WEEK = Window.of_week("2013-W14")
 """Production starts on Monday, 1 April 2013; what came before is history."""
+
+
+def needed(lab: Lab) -> tuple[str, ...]:
+    """The services that have to live while event time goes by."""
+    return (INFERENCE, WATCHER, TRAINER) if chosen(lab.settings).store == "process" else (INFERENCE, WATCHER, TRAINER, FEATURES)
 
 
 class Session:
@@ -50,15 +59,27 @@ class Session:
         lab: The home's ports.
         on_progress: See `Driver`.
         minute_s: Wall seconds to let pass per minute of event time.
-        on_wait: Called again and again while event time is held.
+        on_wait: Called again and again while something is waited for.
+        on_trouble: Called with a sentence when the bus or the feature store is away, and with an empty one when it is back.
+
+    The rest follows from what the home uses. With Kafka, plans go ahead of the questions and outcomes are told on the bus instead of over
+    HTTP. With an online store, the facts of a span go ahead of its questions, which wait until the stream processor has them.
     """
 
     def __init__(
-        self, lab: Lab, on_progress: Callable[[Progress], None], minute_s: float = 0.0, on_wait: Callable[[], None] = lambda: None
+        self,
+        lab: Lab,
+        on_progress: Callable[[Progress], None],
+        minute_s: float = 0.0,
+        on_wait: Callable[[], None] = lambda: None,
+        on_trouble: Callable[[str], None] = lambda trouble: None,
     ) -> None:
         self._lab = lab
         self._on_progress = on_progress
         self._on_wait = on_wait
+        self._on_trouble = on_trouble
+        parts = chosen(lab.settings)
+        self._on_kafka, self._leads = parts.bus == "kafka", parts.store != "process"
         self._minute_s = minute_s
         self.journal = Journal(lab.home / JOURNAL)
         self.faults = Faults(lab.home)
@@ -127,6 +148,9 @@ class Session:
             on_wait=self._wait,
             answered=self._answered(start),
             minute_s=self._minute_s,
+            lead=Lead(self._lab.bus, feature_progress(self._lab.settings).read) if self._leads else None,
+            reporting=self._report if self._on_kafka else None,
+            on_trouble=self._on_trouble,
         )
         loop = asyncio.get_running_loop()
 
@@ -144,7 +168,7 @@ class Session:
             progress = None
             for week, following in zip(weeks, [*weeks[1:], None], strict=True):
                 if not driver.stopped:
-                    stretch = Prepared(self._timeline(week), self._steps)
+                    stretch = Prepared(self._timeline(week), self._steps, self._on_kafka)
                     self._following, self._steps = following, None
                     progress = await driver.play(stretch, start, [week.closes_at])
                     start = week.closes_at
@@ -154,8 +178,15 @@ class Session:
 
     def _warm_up(self, until: datetime) -> None:
         year = source.load(self._lab.settings.data)
+        timeline = self._timeline(Window.containing(until))
         publish_references(self._lab.bus, list(messages.aircraft(year.aircraft, until)))
-        self._lab.bus.publish(OBSERVATIONS, self._timeline(Window.containing(until)).warm_up(until))
+        if self._on_kafka:
+            ahead = timeline.steps(until - PLANNED_AHEAD, until, questions=False, plans=True)
+            self._lab.bus.publish(SCHEDULE, [plan for step in ahead for plan in step.plans])
+        self._lab.bus.publish(OBSERVATIONS, timeline.warm_up(until))
+
+    def _report(self, items: Sequence[Mapping[str, Any]]) -> None:
+        self._lab.bus.publish(REPORTS, [reported(self._lab.model, item) for item in items])
 
     def _timeline(self, week: Window) -> Timeline:
         """The timeline that covers a week; the same object as long as neither the year nor the faults change."""
@@ -176,10 +207,11 @@ class Session:
         """While event time is held this process has nothing to do but to make the next week ready."""
         self._on_wait()
         if self._following is not None and self._steps is None:
-            self._steps = Steps.ahead(self._timeline(self._following), self._following.before().closes_at, self._following.closes_at)
+            start, end = self._following.before().closes_at, self._following.closes_at
+            self._steps = Steps.ahead(self._timeline(self._following), start, end, self._on_kafka)
         if time.monotonic() - self._looked_at > 2:
             self._looked_at = time.monotonic()
-            for name in NEEDED:
+            for name in needed(self._lab):
                 require_running(self._lab.home, name)
 
     def _agreed(self, body: bytes) -> bool:

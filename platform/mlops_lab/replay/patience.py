@@ -1,0 +1,50 @@
+"""Waiting for the platform: with an end where it does not do its work, without one while a broker or a store is away."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from mlops_lab.errors import BusUnreachable, FeatureStoreUnreachable, ServiceNotReady
+
+LOOK_EVERY_S = 0.05
+AWAY = (BusUnreachable, FeatureStoreUnreachable)
+"""What comes back by itself: publishing goes on into a spool meanwhile."""
+
+
+class Patience:
+    """Used from one event loop."""
+
+    def __init__(self, on_wait: Callable[[], None], on_trouble: Callable[[str], None], stopping: Callable[[], bool]) -> None:
+        """Args:
+        on_wait: Called between two looks; may raise to end the waiting.
+        on_trouble: Called with a sentence when something is away, once, and with an empty one when it is back.
+        stopping: Whether to give up waiting.
+        """
+        self._on_wait, self._on_trouble, self._stopping = on_wait, on_trouble, stopping
+        self._trouble = ""
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], timeout_s: float, what: str, look_at: str) -> None:
+        """Return when a condition holds, or when we are told to stop.
+
+        Raises:
+            ServiceNotReady: It does not, although all that it depends on answers.
+        """
+        began = time.monotonic()
+        while not self._stopping():
+            try:
+                holds = await condition()
+                self._tell("")
+            except AWAY as error:
+                holds, began = False, time.monotonic()
+                self._tell(error.what)
+            if holds:
+                return
+            self._on_wait()
+            if time.monotonic() - began > timeout_s:
+                raise ServiceNotReady(f"{what} within {timeout_s:.0f} s.", f"look at {look_at}.")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _tell(self, trouble: str) -> None:
+        if bool(trouble) != bool(self._trouble):
+            self._on_trouble(trouble)
+        self._trouble = trouble
