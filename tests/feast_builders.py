@@ -11,7 +11,9 @@ from feast.data_source import PushMode
 from feast.types import Bytes
 
 from mlops_lab.features.feast_layout import ENTITY_KEY_VERSION, PROJECT
-from mlops_lab.features.rows import RowRef, components_of
+from mlops_lab.features.on_feast import FeastStore
+from mlops_lab.features.rows import Progress, RowRef, components_of
+from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.rows import VIEWS
 
 
@@ -52,3 +54,26 @@ def push(store: FeatureStore, rows: Mapping[RowRef, bytes], at: datetime | None 
 def rows_of_each_kind(rows: Mapping[RowRef, bytes], of_each: int = 5) -> dict[RowRef, bytes]:
     """Some rows of each view."""
     return {ref: rows[ref] for view in VIEWS for ref in [ref for ref in rows if ref.view == view.name][:of_each]}
+
+
+SAID = Progress({"observations": (3, 4), "references": (1,)}, 1_364_800_000, 1.7e9, "epoch-1")
+
+
+class Kept:
+    """Implements `ProgressKeeper` in memory."""
+
+    def __init__(self) -> None:
+        self.said: Progress | None = None
+
+    def read(self) -> Progress | None:
+        return self.said
+
+    def write(self, said: Progress) -> None:
+        self.said = said
+
+    def close(self) -> None:
+        pass
+
+
+def a_store(folder: Path, kept: Kept | None = None) -> FeastStore:
+    return FeastStore(folder / "feast", FlightsOnline(), folder / "online.db", kept or Kept())

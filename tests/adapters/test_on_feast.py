@@ -9,38 +9,18 @@ from typing import Any
 import pytest
 from feast.infra.online_stores.redis import RedisOnlineStore
 
+from feast_builders import SAID, Kept, a_store
 from mlops_lab.bootstrap.feature_store import feature_store
 from mlops_lab.errors import FeatureStoreUnreachable, SettingsWrong
 from mlops_lab.features.feast_layout import Layout
-from mlops_lab.features.on_feast import FeastStore, connection_string
+from mlops_lab.features.on_feast import connection_string
 from mlops_lab.features.on_redis import Address
 from mlops_lab.features.on_sqlite import FILE, SqliteRows
-from mlops_lab.features.rows import Progress, RowRef
+from mlops_lab.features.rows import RowRef
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.settings import FeatureSettings, Settings
 
-SAID = Progress({"observations": (3, 4), "references": (1,)}, 1_364_800_000, 1.7e9, "epoch-1")
 EWR, UNITED, NOBODY = RowRef("origin_departures", ("EWR",)), RowRef("carrier_departures", ("EWR", "UA")), RowRef("aircraft_delays", ("",))
-
-
-class Kept:
-    """Implements `ProgressKeeper` in memory."""
-
-    def __init__(self) -> None:
-        self.said: Progress | None = None
-
-    def read(self) -> Progress | None:
-        return self.said
-
-    def write(self, said: Progress) -> None:
-        self.said = said
-
-    def close(self) -> None:
-        pass
-
-
-def a_store(folder: Path, kept: Kept | None = None) -> FeastStore:
-    return FeastStore(folder / "feast", FlightsOnline(), folder / "online.db", kept or Kept())
 
 
 def test_rows_are_in_the_online_store_as_they_were_written(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
-from test_on_feast import a_store
 
+from feast_builders import SAID, a_store
 from mlops_lab.errors import NotEnoughData, UnknownName
 from mlops_lab.events import Message
 from mlops_lab.features import Ask
 from mlops_lab.features.history import history
 from mlops_lab.features.in_memory import MemoryRows
+from mlops_lab.features.on_demand import columns_of
 from mlops_lab.features.on_feast_history import historical, write_history
 from mlops_lab.features.on_feast_services import VersionService, register, services
 from mlops_lab.flights import messages
@@ -160,14 +161,10 @@ def test_feast_answers_through_a_version_s_service(tmp_path: Path, facts: list[M
     state.apply(facts)
     rows = MemoryRows()
     rows.held.update(state.rows())
-    from test_on_feast import SAID
-
     store.write(state.rows(), SAID)
     register(store, {2: (["origin_delay_3h_min", "aircraft_delay_min"], "bb")})
     last = sorted(asks, key=lambda ask: ask.moment)[-20:]
     feast = store.opened()
-    from mlops_lab.features.on_demand import columns_of
-
     columns = columns_of(use_case, last)
     entity_rows = [{name: values[place] for name, values in columns.items()} for place in range(len(last))]
     told = feast.get_online_features(feast.get_feature_service("flight-delay-v2"), entity_rows).to_dict()
