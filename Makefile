@@ -45,7 +45,7 @@ doctor: env ## Look for what usually goes wrong on a machine
 test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
 	$(BIN)/python -m pytest $(ARGS)
 
-test-services: install ## Run the tests that need a real Kafka and Redis (LAB_TEST_KAFKA, LAB_TEST_REDIS name others than the usual ports)
+test-services: install ## Run the tests on real servers: Kafka, Redis, S3 (LAB_TEST_ variables name them) and PostgreSQL (its programs suffice)
 	$(BIN)/python -m pytest tests/services $(ARGS)
 
 lint: env ## Check style, format, types and the direction of imports

@@ -333,11 +333,11 @@ def training_flow(order: TrainModel, lab: Lab) -> tuple[Judgement, ModelVersion]
     return judge_version(version, order.at, lab), version
 
 
-def established(home: Path) -> SmallLab:
+def established(home: Path, stores: StoreSettings | None = None) -> SmallLab:
     """A home with six weeks of history, whose first model was trained at the start of week 7 and is champion."""
     from mlops_lab.pipelines.ingest import ingest
 
-    lab = SmallLab(home)
+    lab = SmallLab(home, stores=stores)
     found(lab)
     for number in range(1, 7):
         ingest(deliver(lab, week(number)), lab)

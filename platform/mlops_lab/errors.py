@@ -342,7 +342,10 @@ class RegistryUnreachable(ServiceError):
 
     @classmethod
     def at(cls, where: str, why: str) -> Self:
-        return cls(f"The registry at {where} does not answer: {why}.", "see `lab status`, then `lab doctor`.")
+        hint = "see `lab status`, then `lab doctor`."
+        if where.startswith("postgresql"):
+            hint = "see that the server runs, and that the role of LAB_STORES__DATABASE may use it; tables are made by their owner."
+        return cls(f"The registry at {where} does not answer: {why}.", hint)
 
 
 class StoreUnreachable(ServiceError):
@@ -350,7 +353,19 @@ class StoreUnreachable(ServiceError):
 
     @classmethod
     def at(cls, where: str, why: str) -> Self:
-        return cls(f"The store at {where} does not answer: {why}.", "check the disk and its permissions with `lab doctor`.")
+        hint = "check the disk and its permissions with `lab doctor`."
+        if where.startswith("s3://"):
+            hint = "see that the server runs, that the bucket exists, and that the key of LAB_STORES__S3_KEY_FILE may read and write there."
+        return cls(f"The store at {where} does not answer: {why}.", hint)
+
+
+class StoreUnsafe(ServiceError):
+    """The table store would lose rows of two writers at once, without any error; nothing was written to its tables."""
+
+    @classmethod
+    def at(cls, where: str) -> Self:
+        what = f"The store at {where} put a key that was there, though told not to (If-None-Match: *): two writers at once would lose rows."
+        return cls(what, "use a store that honours it, such as Amazon S3 or Versity S3 Gateway, or unset LAB_STORES__TABLES.")
 
 
 class FeatureStoreUnreachable(ServiceError):

@@ -144,6 +144,15 @@ class StoreSettings(Section):
     )
     database_password_file: Path | None = Field(None, description="File with the password of the database role.")
     database_timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds after which a replica takes a silent database for down.")
+    tables: str = Field("", description="Where the Delta tables are, as s3://bucket/prefix; empty is a folder of the home.")
+    packages: str = Field("", description="Where model packages are published, as s3://bucket/prefix; empty is a folder of the home.")
+    s3_endpoint: str = Field(
+        "", pattern=r"^(https?://[^\s/]+)?$", description="Address of the S3 server, as http://host:port; empty is Amazon's own."
+    )
+    s3_region: str = Field("us-east-1", description="Region, as the S3 server calls it.")
+    s3_key_file: Path | None = Field(None, description="File with the S3 access key id; unset takes that of AWS's own variables.")
+    s3_secret_file: Path | None = Field(None, description="File with the secret of that key.")
+    s3_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which one request to the S3 server has failed.")
 
 
 class FaultSettings(Section):

@@ -3,6 +3,7 @@
 A missing part fails the suite instead of skipping it: what is skipped for years is not tested. Start the parts and run
 `make test-services`; LAB_TEST_KAFKA and LAB_TEST_REDIS name others than the usual addresses. A PostgreSQL is started from the programs
 that are installed here, since some tests restart it; LAB_TEST_POSTGRES names another for those that do not.
+LAB_TEST_S3 is the address of an S3 server, with LAB_TEST_S3_KEY, LAB_TEST_S3_SECRET and a bucket, LAB_TEST_S3_BUCKET, that exists.
 """
 
 import socket
@@ -11,15 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Never
 
+import obstore
 import pytest
 import redis
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, event
 
-from databases import on_server
+from databases import Schemas, on_server
 from mlops_lab.embedded.ports import split
-from mlops_lab.events.on_postgres import with_driver
+from mlops_lab.objects import Place
+from mlops_lab.objects.on_s3 import opened
 from mlops_lab.settings import EventSettings, FeatureSettings
 from postgres_cluster import Cluster, NoPostgres
 
@@ -135,30 +138,6 @@ def postgres(request: pytest.FixtureRequest, addresses: dict[str, str]) -> str:
     return given or str(request.getfixturevalue("cluster").url)
 
 
-class Schemas:
-    """A schema for each home that asks, all dropped at the end."""
-
-    def __init__(self, database: str) -> None:
-        self._database = database
-        self._engine = create_engine(with_driver(database), isolation_level="AUTOCOMMIT")
-        self._names: dict[Path, str] = {}
-
-    def address_of(self, home: Path, port: int | None = None) -> str:
-        """Where the home's ledger is; the port is that of somebody who passes everything on."""
-        if home not in self._names:
-            self._names[home] = f"test_{uuid.uuid4().hex[:12]}"
-            with self._engine.connect() as connection:
-                connection.execute(text(f"CREATE SCHEMA {self._names[home]}"))
-        url = make_url(self._database).update_query_dict({"options": f"-c search_path={self._names[home]}"})
-        return url.set(port=port or url.port).render_as_string(hide_password=False)
-
-    def drop(self) -> None:
-        with self._engine.connect() as connection:
-            for name in self._names.values():  # one by one: all at once would want too many locks
-                connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
-        self._engine.dispose()
-
-
 @pytest.fixture
 def schemas(postgres: str) -> Iterator[Schemas]:
     made = Schemas(postgres)
@@ -181,3 +160,24 @@ def homes_on_postgres(schemas: Schemas) -> Iterator[None]:
     assert all(engine.dialect.name == "postgresql" for engine in engines)
     for engine in engines:
         engine.dispose()
+
+
+@pytest.fixture
+def s3(addresses: dict[str, str]) -> Iterator[Place]:
+    """A place of the test's own in a bucket of a real S3 server; whatever it leaves there is deleted."""
+    said = [addresses.get(f"LAB_TEST_S3{part}", "") for part in ("", "_KEY", "_SECRET")]
+    if not all(said):
+        missing(
+            "No S3 server is named.",
+            "start one, for instance `versitygw posix FOLDER`; set LAB_TEST_S3=http://host:port, LAB_TEST_S3_KEY, LAB_TEST_S3_SECRET.",
+        )
+    bucket = addresses.get("LAB_TEST_S3_BUCKET", "lab-test")
+    own = Place(bucket, f"test-{uuid.uuid4().hex[:12]}", said[0], key_id=said[1], secret=said[2])
+    store = opened(own)
+    try:
+        obstore.list(store).collect()
+    except (OSError, obstore.exceptions.BaseError) as error:
+        missing(f"{own.shown} does not answer: {str(error)[:300]}", "start it, make the bucket, or correct the LAB_TEST_S3 variables.")
+    yield own
+    for found in obstore.list(store):
+        obstore.delete(store, [each["path"] for each in found])

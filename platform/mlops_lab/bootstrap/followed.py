@@ -51,7 +51,7 @@ class LedgerOfServer:
         try:
             return self._aside.call(self._history.standing, self._deadline_s + _LONGER_S)
         except TooLate as error:
-            raise RegistryUnreachable.at("its database server", str(error)) from error
+            raise RegistryUnreachable.at("postgresql", str(error)) from error
 
     def close(self) -> None:
         """Let go of the server; the next look opens it again."""

@@ -144,7 +144,14 @@ class Lab:
     def tables(self) -> "Tables":
         from mlops_lab.data.on_delta import DeltaTables
 
-        return DeltaTables(self.home / "tables")
+        if not self.settings.stores.tables:
+            return DeltaTables(self.home / "tables")
+        from mlops_lab.bootstrap.packages import place
+        from mlops_lab.objects.on_s3 import require_conditional_put
+
+        where = place(self.settings.stores.tables, self.settings)
+        require_conditional_put(where)
+        return DeltaTables(where.url, where.options())
 
     @cached_property
     def snapshots(self) -> "Snapshots":
@@ -199,9 +206,9 @@ class Lab:
 
     @cached_property
     def packages(self) -> "PackageStore":
-        from mlops_lab.scoring.store import DirectoryStore
+        from mlops_lab.bootstrap.packages import packages
 
-        return DirectoryStore(self.home / "packages")
+        return packages(self.settings)
 
     @cached_property
     def trainer(self) -> "Trainer":

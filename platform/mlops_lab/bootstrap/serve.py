@@ -6,6 +6,7 @@ from datetime import timedelta
 from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.followed import followed
 from mlops_lab.bootstrap.identities import FEEDBACK
+from mlops_lab.bootstrap.packages import packages
 from mlops_lab.clock import Clock, WallClock
 from mlops_lab.errors import LabError
 from mlops_lab.features.feast_layout import Layout
@@ -13,7 +14,7 @@ from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.scoring.keys import KeyRing
 from mlops_lab.scoring.scorer import Scorer
-from mlops_lab.scoring.store import DirectoryStore, InTime
+from mlops_lab.scoring.store import InTime
 from mlops_lab.serving.app import create_app
 from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.faults import Faults
@@ -51,7 +52,7 @@ def serve(settings: Settings) -> None:
         use_case,
         source=source,
         ledger=followed(settings, use_case.model),
-        packages=InTime(DirectoryStore(home / "packages"), service.store_timeout_s),
+        packages=InTime(packages(settings), service.store_timeout_s),
         keys=keys,
         load=Scorer.from_bytes,
         load_beside=Scorer.from_bytes_gently,

@@ -22,6 +22,7 @@ LATE_S = 60.0
 if TYPE_CHECKING:
     from mlops_lab.bootstrap.parts import Part
     from mlops_lab.pipelines.backlog import Backlog
+    from mlops_lab.settings import Settings
 _FRAMEWORKS = ("deltalake", "evidently", "fastapi", "great_expectations", "mlflow", "pandas", "prefect", "sklearn", "sqlalchemy")
 
 
@@ -122,6 +123,41 @@ def ports(services: Sequence[Service], statuses: Sequence[Status]) -> list[Check
         except LabError as error:
             name = "port" if isinstance(error, PortInUse) else "address"
             found.append(Check(f"{name} of {service.name}", Health.FAIL, error.what, error.next_step))
+    return found
+
+
+def servers(settings: "Settings", model: str) -> list[Check]:
+    """One check for the ledger and one for the tables where a setting puts them on a server. The first only reads; the second puts a key
+    twice, as the platform itself does before it trusts an object store, and takes it away again."""
+    from mlops_lab.bootstrap.followed import LedgerOfServer
+    from mlops_lab.bootstrap.packages import place
+
+    said = settings.stores
+
+    def ask_ledger() -> None:
+        ledger = LedgerOfServer(said.database, model, said.database_timeout_s, said.database_password_file)
+        try:
+            ledger.standing()
+        finally:
+            ledger.close()
+
+    def ask_tables() -> None:
+        from mlops_lab.objects.on_s3 import require_conditional_put
+
+        require_conditional_put(place(said.tables, settings))
+
+    asked = [
+        ("ledger", said.database, ask_ledger, "the database answers"),
+        ("tables", said.tables, ask_tables, "the object store answers, and refuses to overwrite when told so"),
+    ]
+    found = []
+    for name, address, ask, well in asked:
+        if address:
+            try:
+                ask()
+                found.append(Check(name, Health.OK, well))
+            except LabError as error:
+                found.append(Check(name, Health.FAIL, error.what, error.next_step))
     return found
 
 

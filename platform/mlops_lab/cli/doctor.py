@@ -71,6 +71,7 @@ def _of_this_home() -> list[Check]:
         checks.writable(supervisor.home),
         checks.disk(supervisor.home),
         checks.data(settings.data, FILES),
+        *checks.servers(settings, lab.model),
         *checks.ports(services, statuses),
         checks.leftovers(statuses),
         *checks.parts(parts),

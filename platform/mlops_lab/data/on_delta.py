@@ -1,6 +1,7 @@
 """The tables, on Delta Lake: a folder on disk or an object store, readable by every engine that speaks Delta."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -205,4 +206,9 @@ def _no_version(table: str, version: int) -> NotEnoughData:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
+    """What happened, and why as the innermost cause says: behind an object store there is a list of causes, then the server's XML."""
+    text = re.sub(r"\x1b\[\d*m", "", str(error)).strip()
+    first, *causes = [line.strip(" \u21b3") for line in text.split("\n") if line.strip()]
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    why = code[1] if code else causes[-1] if causes and "\u21b3" in text else ""
+    return f"{first}: {why}" if why else first
