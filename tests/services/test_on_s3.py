@@ -2,6 +2,7 @@
 
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from databases import Schemas
 from mlops_lab.bootstrap.followed import LedgerOfServer, followed
 from mlops_lab.bootstrap.packages import packages
 from mlops_lab.cli.checks import Health, servers
-from mlops_lab.data import Column, TableSchema
+from mlops_lab.data import Column, Pin, TableSchema
 from mlops_lab.data.on_delta import DeltaTables
 from mlops_lab.errors import StoreUnreachable
 from mlops_lab.objects import Place
@@ -30,6 +31,11 @@ WRITERS, APPENDS = 4, 20
 
 def keys(place: Place) -> list[str]:
     return [found["path"] for page in obstore.list(opened(place)) for found in page]
+
+
+def rows_of(place: Place) -> list[str]:
+    """Keys of the files that hold the rows of the notes."""
+    return [key for key in keys(place) if key.startswith("notes/") and "_delta_log" not in key]
 
 
 def tables_at(place: Place) -> DeltaTables:
@@ -60,6 +66,24 @@ def test_of_eighty_appends_by_four_processes_all_can_be_read(s3: Place) -> None:
     assert sorted(found.itertuples(index=False, name=None)) == [
         (f"writer-{writer}", number) for writer in range(WRITERS) for number in range(1, APPENDS + 1)
     ]
+
+
+def test_what_is_pinned_outlives_the_clean_up_there_too(s3: Place) -> None:
+    append(s3, "writer")
+    tables = tables_at(s3)
+    assert len(rows_of(s3)) == APPENDS
+    tables.tidy("notes", keep=timedelta(0))  # joins the files of the versions so far, and needs the old ones no more
+    kept = tables.append("notes", pd.DataFrame({"writer": ["late"], "number": [1]}), app_id="late", app_version=1)
+    tables.pin("notes", kept, by="training 1")
+    tables.append("notes", pd.DataFrame({"writer": ["later"], "number": [1]}), app_id="later", app_version=1)
+
+    tables.tidy("notes", keep=timedelta(0))
+
+    assert len(rows_of(s3)) == 3  # two that the pinned version reads, and one that joins them with what came later
+    assert tables_at(s3).pins() == (Pin("notes", kept, "training 1"),)
+    assert [len(tables.read("notes", version=version)) for version in (kept, None)] == [APPENDS + 1, APPENDS + 2]
+    with pytest.raises(StoreUnreachable):
+        tables.read("notes", version=1)
 
 
 @pytest.mark.parametrize(
