@@ -98,8 +98,9 @@ def test_what_is_wrong_with_a_place_is_said_by_tables_packages_and_the_check(s3:
     place = replace(s3, timeout_s=2.0, **wrong)  # type: ignore[arg-type]
     with pytest.raises(StoreUnreachable, match=why):
         require_conditional_put(place)
-    with pytest.raises(StoreUnreachable, match=why):
+    with pytest.raises(StoreUnreachable, match=why) as said:
         tables_at(place).read("notes")
+    assert "<" not in said.value.what  # the server's XML
     with pytest.raises(StoreUnreachable, match=why):
         append(place, "nobody")
     with pytest.raises(StoreUnreachable, match=why):
