@@ -165,3 +165,19 @@ def test_another_file_in_its_place_is_read(path: Path, reader: SqliteRows, tmp_p
     found = reader.progress()
     assert found is not None
     assert found.epoch == "e2"
+
+
+def test_progress_in_a_file_that_was_removed_is_none_and_is_written_into_a_new_one(path: Path) -> None:
+    """Who wrote to the former file must not go on believing what stands in it, nor write where nobody reads."""
+    book = SqliteProgress(path)
+    assert book.read() == SAID
+    for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        each.unlink(missing_ok=True)
+
+    assert book.read() is None
+    book.write(SAID)
+    book.close()
+
+    reader = SqliteRows(path, LAYOUT, deadline_s=2)
+    assert reader.progress() == SAID
+    reader.close()

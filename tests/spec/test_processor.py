@@ -259,6 +259,35 @@ def test_rows_wait_while_the_store_is_away_and_nothing_is_read_past_them(bus: Sq
     assert processor.counts.applied == len(facts)
 
 
+def test_a_store_that_comes_back_empty_is_filled_whatever_was_written_first(bus: SqliteBus, facts: list[Message]) -> None:
+    """What waited for it, or came meanwhile, must not hide that the rest is gone."""
+
+    class Dies(MemoryRows):
+        dies = False
+
+        def write(self, rows: Mapping[RowRef, bytes], progress: Progress) -> None:
+            if self.dies:
+                self.dies, self.held, self.said = False, {}, None
+                raise FeatureStoreUnreachable.at("nowhere", "it died, and is empty when it is back")
+            super().write(rows, progress)
+
+    bus.publish(OBSERVATIONS, facts[:3000])
+    store = Dies()
+    processor = run(a_processor(bus, store))
+    store.dies = True
+    bus.publish(OBSERVATIONS, facts[3000:3010])
+    with pytest.raises(FeatureStoreUnreachable):
+        processor.step()
+    run(processor)
+    assert store.held == rows_of(facts[:3010])
+
+    store.held, store.said = {}, None  # between two writes, and nobody noticed
+    bus.publish(OBSERVATIONS, facts[3010:3020])
+    run(processor)
+    assert store.held == rows_of(facts[:3020])
+    assert processor.rewritten == 2
+
+
 def test_a_fact_that_is_too_late_is_counted_and_changes_no_row_again_and_again(bus: SqliteBus, facts: list[Message]) -> None:
     bus.publish(OBSERVATIONS, [*facts[1:], facts[0]])
     for _ in range(2):

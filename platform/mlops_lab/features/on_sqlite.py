@@ -136,6 +136,7 @@ class SqliteProgress:
         self._project = project
         self._timeout_s = timeout_s
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
 
     def write(self, said: Progress) -> None:
         """Call this after the rows are written. Raises FeatureStoreUnreachable."""
@@ -156,16 +157,26 @@ class SqliteProgress:
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
         try:
+            if self._db is not None and self._found() != self._file:
+                self.close()  # removed or put back: what is open lives on, and nobody else can see it
             if self._db is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._db = sqlite3.connect(self._path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False)
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
                 self._db.execute("CREATE TABLE IF NOT EXISTS lab_progress (project TEXT PRIMARY KEY, said TEXT NOT NULL)")
+                self._file = self._found()
             return self._db.execute(statement, values).fetchall()
         except (sqlite3.Error, OSError) as error:
             self.close()
             raise FeatureStoreUnreachable.at(str(self._path), str(error)) from error
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return stat.st_dev, stat.st_ino
 
 
 def _progress(said: object) -> Progress | None:

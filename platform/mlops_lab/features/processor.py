@@ -183,8 +183,8 @@ class Processor:
             self._start()
             self._finish()
         if self._wrote is not None and self._writer.progress() != self._wrote:
-            _log.warning("features.store_changed", extra={"next": "all rows are written anew"})
-            self.rewrite()
+            self._uncommitted = True
+            self._finish()
         self._looked_at = now
 
     def _advance(self, ended: set[tuple[str, int]]) -> None:
@@ -213,8 +213,13 @@ class Processor:
         self._finish()
 
     def _finish(self) -> None:
-        """Write what waits, say how far it goes, commit."""
+        """Write what waits, say how far it goes, commit.
+
+        First comes a look at the store: behind our own progress nobody would find any more that it was emptied since the last one.
+        """
         if self._waiting or self._uncommitted:
+            if self._writer.progress() != self._wrote:
+                self._begin_anew()
             offsets = {topic: tuple(each) for topic, each in self._offsets.items()}
             progress = Progress(offsets, self._intake.watermark_s, self._clock.now().timestamp(), self._epoch)
             self._writer.write(self._waiting, progress)
@@ -224,6 +229,12 @@ class Processor:
             for topic, partition, offset in self._each():
                 self._bus.commit(self._shard.group, topic, offset, partition)
             self._uncommitted = False
+
+    def _begin_anew(self) -> None:
+        _log.warning("features.store_changed", extra={"next": "all rows are written anew"})
+        self._rewrite_began = time.monotonic()
+        self._state.changed()
+        self._waiting = {ref: row for ref, row in self._state.rows().items() if self._shard.has(ref)}
 
     def _told_rewrite(self, rows: int, began: float) -> None:
         self.rewritten_rows, self.rewritten_ms = rows, round((time.monotonic() - began) * 1000)
