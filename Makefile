@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
-	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench and chaos; PYTHON=/path/to/python3.12 chooses the Python."
+	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench, bench-parts and chaos; PYTHON=/path/to/python3.12 chooses the Python."
 
 install: env data ## Install everything: locked packages by hash into .venv, then the flight data
 
@@ -62,7 +62,7 @@ bench: install ## Measure the service beside MLflow and FastAPI; results in test
 	@PYTHONPATH=$(CURDIR)/tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-parts: install ## Measure single parts: each tests/benchmarks/bench_*.py prints its figures
-	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" || exit 1; done
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS) || exit 1; done
 
 chaos-short: install ## Try to break the service in a few minutes, as CI does (ARGS='F6 F16' for some)
 	$(BIN)/lab chaos --short $(ARGS)

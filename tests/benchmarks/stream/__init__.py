@@ -1,0 +1,1 @@
+"""What the stream processor costs: material, measures and the page of `bench_stream.py`."""
