@@ -16,7 +16,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.broker import broker_of
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.cli.main import run
-from mlops_lab.errors import LabError, MessageUnreadable
+from mlops_lab.errors import BusUnreachable, LabError, MessageUnreadable
 from mlops_lab.events import OBSERVATIONS, Message
 from mlops_lab.events.dead import bury, dead_letters
 from mlops_lab.events.on_kafka_topics import describe_topics, ensure_topics
@@ -181,3 +181,15 @@ def test_a_broker_that_does_not_answer_is_said(lab: Lab, told: Told) -> None:
 
     for words in (["topics"], ["topics", "--create"], ["tail", OBSERVATIONS], ["dead"]):
         assert "Kafka at 127.0.0.1:1 does not answer" in told(*words, code=50)
+
+
+def test_what_waits_for_a_broker_that_is_down_is_told(on_broker: Lab, told: Told) -> None:
+    os.environ |= {"LAB_EVENTS__KAFKA": "127.0.0.1:1", "LAB_EVENTS__TIMEOUT_S": "0.5"}
+    away = Lab(on_broker.settings.model_copy(update={"events": EventSettings(kafka="127.0.0.1:1", bus="kafka", timeout_s=0.5)}))
+    away.bus.publish(OBSERVATIONS, [departure(1), departure(2)])
+    away.bus.close()
+
+    said = told("topics", code=BusUnreachable.exit_code)
+
+    assert "Waiting in this home for the broker to take them: 2 of observations." in said
+    assert "Kafka at 127.0.0.1:1 does not answer" in said

@@ -74,7 +74,8 @@ def test_what_is_published_with_an_expired_password_waits(broker: Broker, closin
     ensure_topics(broker)
     file = tmp_path / "password"
     file.write_text("it was right once\n", encoding="utf-8")
-    spooled = SpooledBus(closing(KafkaBus(replace(broker, password_file=file))), tmp_path / "spool.db")
+    kafka = closing(KafkaBus(replace(broker, password_file=file)))
+    spooled = SpooledBus(kafka, tmp_path / "spool.db", kafka.check)
     spooled.publish(CONTROL, [a_fact(1), a_fact(2)])
     assert spooled.waiting() == {CONTROL: 2}
     assert "refuses the credentials" in str(spooled.trouble)

@@ -1,21 +1,30 @@
 """Publishers go on while the broker is down: nothing is lost, nothing overtakes, and all of it arrives by itself."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlops_lab.errors import BusUnreachable, TopicMissing
-from mlops_lab.events import CONTROL, OBSERVATIONS, Message
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.founding import found
+from mlops_lab.errors import BusUnreachable, MessageUnsendable, TopicMissing
+from mlops_lab.events import CONTROL, OBSERVATIONS, EventBus, Message
 from mlops_lab.events import spool as spool_module
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.spool import SpooledBus
+from mlops_lab.events.topics import ALL_TOPICS, MAX_EVENT_BYTES
+from mlops_lab.events.wire import encode
+from mlops_lab.pipelines.handlers import DUTIES
+from mlops_lab.pipelines.worker import Worker
+from mlops_lab.settings import Settings
 
 AT = datetime(2013, 4, 1, tzinfo=UTC)
 
@@ -27,9 +36,15 @@ class Broker:
         self.inner = SqliteBus(path)
         self.down = False
         self.takes_before_it_fails = 0
+        self.missing: set[str] = set()
+
+    def check(self, topic: str, messages: Sequence[Message]) -> None:
+        encode(ALL_TOPICS[topic], messages)
 
     def publish(self, topic: str, messages: Iterable[Message]) -> int:
         sent = list(messages)
+        if topic in self.missing:
+            raise TopicMissing.of("the broker", topic)
         if self.down:
             self.inner.publish(topic, sent[: self.takes_before_it_fails])
             raise BusUnreachable.at("the broker", "it is down")
@@ -47,7 +62,7 @@ def broker(tmp_path: Path) -> Broker:
 @pytest.fixture
 def bus(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SpooledBus]:
     monkeypatch.setattr(spool_module, "AGAIN_S", 0.02)
-    bus = SpooledBus(broker, tmp_path / "spool.db")  # type: ignore[arg-type]  # the rest is delegated
+    bus = SpooledBus(broker, tmp_path / "spool.db", broker.check)  # type: ignore[arg-type]  # the rest is delegated
     yield bus
     bus.close()
 
@@ -60,11 +75,15 @@ def arrived(broker: Broker, topic: str = OBSERVATIONS) -> list[int]:
     return [delivery.message.data["n"] for delivery in broker.inner.read(topic, 0, 10_000)]
 
 
-def wait_until_drained(bus: SpooledBus) -> None:
+def wait_until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while bus.waiting():
-        assert time.monotonic() < deadline, bus.waiting()
+    while not true():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def wait_until_drained(bus: EventBus) -> None:
+    wait_until(lambda: not bus.waiting())
 
 
 def test_a_broker_that_answers_gets_messages_at_once(bus: SpooledBus, broker: Broker, tmp_path: Path) -> None:
@@ -97,7 +116,7 @@ def test_what_an_ended_process_left_goes_on_with_the_next_one(bus: SpooledBus, b
     bus.publish(OBSERVATIONS, facts(1, 2, 3))
     bus.close()
     broker.down = False
-    other = SpooledBus(broker, tmp_path / "spool.db")  # type: ignore[arg-type]
+    other = SpooledBus(broker, tmp_path / "spool.db", broker.check)  # type: ignore[arg-type]
     assert other.waiting() == {OBSERVATIONS: 3}
     other.start()
     wait_until_drained(other)
@@ -109,10 +128,10 @@ def test_one_process_drains_at_a_time(bus: SpooledBus, broker: Broker, tmp_path:
     broker.down = True
     bus.publish(OBSERVATIONS, facts(1))
     bus.close()
-    other = SpooledBus(broker, tmp_path / "spool.db")  # type: ignore[arg-type]
+    other = SpooledBus(broker, tmp_path / "spool.db", broker.check)  # type: ignore[arg-type]
     with other._alone() as alone:
         assert alone
-        assert SpooledBus(broker, tmp_path / "spool.db").drain() == 0  # type: ignore[arg-type]
+        assert SpooledBus(broker, tmp_path / "spool.db", broker.check).drain() == 0  # type: ignore[arg-type]
     broker.down = False
     assert other.drain() == 1
 
@@ -127,14 +146,70 @@ def test_a_spool_that_is_drained_keeps_no_messages(bus: SpooledBus, broker: Brok
     assert len(SqliteBus(tmp_path / "spool.db").read(OBSERVATIONS, 0)) == 1
 
 
-def test_a_topic_that_has_to_be_made_first_is_an_error_at_once(bus: SpooledBus, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(topic: str, messages: object) -> int:
-        raise TopicMissing.of("the broker", topic)
-
-    monkeypatch.setattr(broker, "publish", missing)
+def test_a_topic_that_has_to_be_made_first_is_an_error_at_once(bus: SpooledBus, broker: Broker) -> None:
+    broker.missing = {OBSERVATIONS}
     with pytest.raises(TopicMissing):
         bus.publish(OBSERVATIONS, facts(1))
     assert bus.waiting() == {}
+
+
+def test_what_no_broker_would_take_does_not_get_into_the_queue(bus: SpooledBus, broker: Broker) -> None:
+    """It would be refused when it is its turn, and all that came later would wait behind it for ever."""
+    broker.down = True
+    bus.publish(OBSERVATIONS, facts(1))
+    large = Message("FlightDeparted", AT, "EWR", {"text": "x" * MAX_EVENT_BYTES}, id="large")
+    with pytest.raises(MessageUnsendable, match="'large'"):
+        bus.publish(OBSERVATIONS, [*facts(2), large])
+    bus.publish(OBSERVATIONS, facts(3))
+    broker.down = False
+    wait_until_drained(bus)
+    assert arrived(broker) == [1, 3]
+
+
+def test_a_topic_that_is_stuck_holds_up_no_other(bus: SpooledBus, broker: Broker) -> None:
+    broker.down = True
+    bus.publish(CONTROL, facts(1))
+    bus.publish(OBSERVATIONS, facts(2))
+    broker.down, broker.missing = False, {CONTROL}
+    wait_until(lambda: bus.waiting() == {CONTROL: 1})
+    assert arrived(broker) == [2]
+    broker.missing = set()
+    wait_until_drained(bus)
+    assert arrived(broker, CONTROL) == [1]
+
+
+def test_a_damaged_spool_is_told_and_holds_up_its_topic_only(bus: SpooledBus, broker: Broker, tmp_path: Path) -> None:
+    broker.down = True
+    bus.publish(CONTROL, facts(1))
+    bus.publish(OBSERVATIONS, facts(2))
+    with sqlite3.connect(tmp_path / "spool.db") as db:
+        db.execute("UPDATE message SET data = 'no json' WHERE topic = 'control'")
+    db.close()
+    broker.down = False
+    wait_until(lambda: arrived(broker) == [2] and "cannot be read" in str(bus.trouble))
+    bus.publish(OBSERVATIONS, facts(3))
+    wait_until(lambda: arrived(broker) == [2, 3])
+    assert bus.waiting() == {CONTROL: 1}
+
+
+def test_a_worker_sends_what_a_publisher_left_that_is_gone(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "AGAIN_S", 0.02)
+    lab = Lab(Settings(home=tmp_path / "home"))
+    found(lab)
+    worker = Worker(lab, replace(DUTIES["watcher"], ahead=None, guard=None, idle=None))
+    lab.__dict__["bus"] = SpooledBus(broker, tmp_path / "spool.db", broker.check)  # type: ignore[arg-type]
+    worker.step()
+    gone = SpooledBus(broker, tmp_path / "spool.db", broker.check)  # type: ignore[arg-type]
+    broker.down = True
+    gone.publish(OBSERVATIONS, facts(1, 2))
+    gone.close()
+    broker.down = False
+
+    worker.step()
+
+    wait_until_drained(lab.bus)
+    assert arrived(broker) == [1, 2]
+    lab.bus.close()
 
 
 _PUBLISHER = """
@@ -145,7 +220,7 @@ from mlops_lab.events import OBSERVATIONS
 from mlops_lab.events.spool import SpooledBus
 home = Path(sys.argv[1])
 broker = Broker(home / "broker.db")
-bus = SpooledBus(broker, home / "spool.db")
+bus = SpooledBus(broker, home / "spool.db", broker.check)
 n = 0
 while True:
     broker.down = n % 50 < 25
@@ -170,7 +245,7 @@ def test_a_publisher_that_is_killed_has_lost_nothing_that_was_taken(tmp_path: Pa
         rest = publisher.stdout.read().split()
         taken = max([taken, *map(int, rest)])
     broker = Broker(tmp_path / "broker.db")
-    bus = SpooledBus(broker, tmp_path / "spool.db")  # type: ignore[arg-type]
+    bus = SpooledBus(broker, tmp_path / "spool.db", broker.check)  # type: ignore[arg-type]
     bus.drain()
     bus.close()
     found = arrived(broker)

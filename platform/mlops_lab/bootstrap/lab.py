@@ -88,10 +88,22 @@ class Lab:
             from mlops_lab.events.on_kafka import KafkaBus
             from mlops_lab.events.spool import SpooledBus
 
-            return SpooledBus(KafkaBus(broker_of(self.settings.events)), self.home / "spool.db")
+            kafka = KafkaBus(broker_of(self.settings.events))
+            return SpooledBus(kafka, self.home / "spool.db", kafka.check)
         from mlops_lab.events.on_sqlite import SqliteBus
 
         return SqliteBus(self.home / "bus.db")
+
+    def send_waiting(self) -> None:
+        """Have what waits for the broker sent in the background, whichever process left it. Cheap when nothing waits.
+
+        Raises:
+            BusUnreachable: The spool cannot be read.
+        """
+        from mlops_lab.events.spool import SpooledBus
+
+        if isinstance(self.bus, SpooledBus):
+            self.bus.start()
 
     @property
     def has_begun(self) -> bool:

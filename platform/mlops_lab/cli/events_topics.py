@@ -23,6 +23,11 @@ def topics(output: Output, create: bool = False) -> None:
     What each is keyed by, how many events came, how many of them are dead letters, and how far behind each reader is.
     """
     lab = open_bus()
+    # First: the broker may not answer, and then this is what one wants to know.
+    waiting = dict(lab.bus.waiting())
+    if waiting:
+        listed = ", ".join(f"{count:,} of {name}" for name, count in sorted(waiting.items()))
+        output.say(f"Waiting in this home for the broker to take them: {listed}. They go on by themselves while `lab up` runs.")
     made, missing, differs = _on_broker(output, lab, create)
     unusable = {*missing, *(name for name, what, _, _ in differs if what == "partitions")}
     rows = [_row(lab, topic) for topic in TOPICS.values() if not {topic.name, topic.dead} & unusable]
@@ -43,7 +48,7 @@ def topics(output: Output, create: bool = False) -> None:
     elif not any(row["events"] for row in rows):
         output.say("Nothing was published yet. Next: `lab replay`, which lets flights depart and arrive.")
     told = [{"topic": name, "what": what, "found": found, "wanted": wanted} for name, what, found, wanted in differs]
-    output.result({"topics": rows, "made": made, "missing": missing, "differs": told})
+    output.result({"topics": rows, "made": made, "missing": missing, "differs": told, "waiting": waiting})
 
 
 def _on_broker(output: Output, lab: "Lab", create: bool) -> tuple[list[str], list[str], list[tuple[str, str, str, str]]]:

@@ -1,5 +1,6 @@
 """`lab up --with`: which bus and which online store a home uses, and changing them."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -139,8 +140,9 @@ def _drain(bus: "EventBus") -> None:
     """Hand over what waits for the broker. Raises BusUnreachable."""
     from mlops_lab.events.spool import SpooledBus
 
-    if isinstance(bus, SpooledBus):
-        bus.drain()
+    while isinstance(bus, SpooledBus) and bus.waiting():
+        if not bus.drain():
+            time.sleep(0.1)  # another process is at it
 
 
 def _with_parts(settings: "Settings", parts: "Chosen") -> "Settings":

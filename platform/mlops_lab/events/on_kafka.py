@@ -48,6 +48,10 @@ class KafkaBus:
             raise
         return len(records)
 
+    def check(self, topic: str, messages: Sequence[Message]) -> None:
+        """Whether a broker would take them, without asking one. Raises MessageUnsendable, UnknownName."""
+        encode(self._topic(topic), messages)
+
     def partitions(self, topic: str) -> int:
         """See Topics.partitions. Asked for once. Raises BusUnreachable, TopicMissing, TopicDiffers."""
         if topic not in self._checked:

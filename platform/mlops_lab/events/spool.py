@@ -3,11 +3,11 @@
 import fcntl
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mlops_lab.errors import BusUnreachable, TopicDiffers, TopicMissing
+from mlops_lab.errors import BusUnreachable, LabError, TopicDiffers, TopicMissing
 from mlops_lab.events.message import Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.port import Delivery, EventBus
@@ -26,12 +26,14 @@ class SpooledBus:
     queue when the broker has them, so a death in between sends some twice and loses none. Several processes may share one spool.
     """
 
-    def __init__(self, bus: EventBus, file: Path) -> None:
+    def __init__(self, bus: EventBus, file: Path, check: Callable[[str, Sequence[Message]], None]) -> None:
         """Args:
         bus: The broker.
         file: The spool; its lock lies beside it.
+        check: Raises for what the broker would never take: in the spool, it would hold up for ever what comes behind it.
         """
         self._bus = bus
+        self._check = check
         self._file = file
         self._spool = SqliteBus(file)
         self._lock = threading.Lock()
@@ -44,6 +46,7 @@ class SpooledBus:
 
         Raises:
             TopicMissing, TopicDiffers: The topic has to be put in order first; nothing was taken.
+            MessageUnsendable: See KafkaBus.publish; nothing was taken.
             BusUnreachable: The spool cannot be written either.
         """
         sent = list(messages)
@@ -55,6 +58,7 @@ class SpooledBus:
                     raise
                 except BusUnreachable as error:
                     self._say(error)
+            self._check(topic, sent)
             taken = self._spool.publish(topic, sent)
             self._start()
         return taken
@@ -72,16 +76,25 @@ class SpooledBus:
             How many messages were handed over by this call.
 
         Raises:
-            BusUnreachable: The broker does not take them yet.
+            BusUnreachable: The broker does not take them yet, or one topic has to be put in order first: the others were handed over.
+            LabError: Something in the spool is damaged; what waits behind it in its topic stays.
         """
         handed_over = 0
+        stuck: LabError | None = None
         with self._alone() as alone:
             for topic in self.waiting() if alone else ():
-                while found := self._spool.read(topic, self._spool.committed(_GROUP, topic), _CHUNK):
-                    self._bus.publish(topic, [delivery.message for delivery in found])
-                    self._spool.commit(_GROUP, topic, found[-1].offset)
-                    handed_over += len(found)
-                self._spool.forget(topic, self._spool.committed(_GROUP, topic))
+                try:
+                    while found := self._spool.read(topic, self._spool.committed(_GROUP, topic), _CHUNK):
+                        self._bus.publish(topic, [delivery.message for delivery in found])
+                        self._spool.commit(_GROUP, topic, found[-1].offset)
+                        handed_over += len(found)
+                    self._spool.forget(topic, self._spool.committed(_GROUP, topic))
+                except LabError as error:
+                    if isinstance(error, BusUnreachable) and not isinstance(error, TopicMissing | TopicDiffers):
+                        raise  # the other topics are on the same broker
+                    stuck = stuck or error
+        if stuck is not None:
+            raise stuck
         return handed_over
 
     def partitions(self, topic: str) -> int:
@@ -136,16 +149,16 @@ class SpooledBus:
                     if not self.waiting():
                         self._drainer = None
                         break
-            except BusUnreachable as error:
+            except LabError as error:
                 self._say(error)
             self._stop.wait(AGAIN_S)
         if self.trouble is not None and not self._stop.is_set():
             self.trouble = None
             _log.info("events.spool_drained", extra={"messages": handed_over})
 
-    def _say(self, error: BusUnreachable) -> None:
-        if self.trouble is None:
-            _log.error("events.spooled", extra={"why": error.what, "next": "events wait in a file and go on by themselves"})
+    def _say(self, error: LabError) -> None:
+        if self.trouble != error.what and (self.trouble is None or not isinstance(error, BusUnreachable)):
+            _log.error("events.spooled", extra={"why": error.what, "next": error.next_step, "wait_in": str(self._file)})
         self.trouble = error.what
 
     @contextmanager

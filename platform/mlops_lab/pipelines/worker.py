@@ -64,6 +64,7 @@ class Worker:
             duty.ahead(lab)
             self._prepared = True
         relay(lab.outbox, lab.bus)
+        lab.send_waiting()  # whoever spooled it may have ended since
         try:
             deliveries = lab.bus.read(CONTROL, lab.bus.committed(duty.name, CONTROL), limit=100)
         except MessageUnreadable as error:
