@@ -70,19 +70,21 @@ def to_value_proto(row: bytes) -> bytes:
 
 def from_value_proto(value: bytes) -> bytes | None:
     """The row in a serialized `ValueProto`; None for one that holds nothing. Raises ValueError for one that holds something else."""
-    if not value:
+    size = len(value)
+    if not size:
         return None
-    if value[0] == _BYTES_VAL:
-        length = shift = 0
-        for place in range(1, min(len(value), 6)):
-            byte = value[place]
-            length |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if length != len(value) - place - 1:
+    if value[0] == _BYTES_VAL and size > 1:
+        head, length, shift = 1, value[1], 7
+        if length > 0x7F:  # a varint: seven bits in each byte, the lowest first, the highest bit set in all but the last
+            length &= 0x7F
+            while (head := head + 1) < size:
+                length |= (value[head] & 0x7F) << shift
+                shift += 7
+                if value[head] < 0x80:
                     break
-                return value[place + 1 :]
-            shift += 7
-    raise ValueError(f"{len(value)} bytes that begin with {value[:8].hex()} hold no row")
+        if length == size - head - 1:
+            return value[head + 1 :]
+    raise ValueError(f"{size} bytes that begin with {value[:8].hex()} hold no row")
 
 
 def _order(join_keys: tuple[str, ...]) -> tuple[int, ...]:

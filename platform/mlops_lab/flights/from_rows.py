@@ -3,6 +3,7 @@
 import struct
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mlops_lab.events import Message
@@ -25,6 +26,7 @@ from mlops_lab.flights.transform import (
     AIRCRAFT_MAX_AGE_S,
     ARRIVALS_WINDOW_S,
     DEPARTURES_WINDOW_S,
+    WEATHER,
     WEATHER_MAX_AGE_S,
     Known,
     Mean,
@@ -57,15 +59,22 @@ class FlightsFromRows:
 def _refs(ask: Ask) -> tuple[RowRef, ...]:
     """In the order of the arguments of `_features`."""
     fields = ask.fields
-    origin, carrier, tail = fields["origin"], fields["carrier"], fields.get("tail_number") or ""
+    return _of_route(fields["origin"], fields["carrier"], fields["destination"]) + _of_aircraft(fields.get("tail_number") or "")
+
+
+@lru_cache(4096)
+def _of_route(origin: str, carrier: str, destination: str) -> tuple[RowRef, ...]:
     return (
         RowRef(ORIGIN.name, (origin,)),
         RowRef(CARRIER.name, (origin, carrier)),
-        RowRef(DESTINATION.name, (fields["destination"],)),
+        RowRef(DESTINATION.name, (destination,)),
         RowRef(OBSERVATION.name, (origin,)),
-        RowRef(AIRCRAFT.name, (tail,)),
-        RowRef(REGISTER.name, (tail,)),
     )
+
+
+@lru_cache(8192)
+def _of_aircraft(tail: str) -> tuple[RowRef, ...]:
+    return (RowRef(AIRCRAFT.name, (tail,)), RowRef(REGISTER.name, (tail,)))
 
 
 class _Delays(NamedTuple):
@@ -77,10 +86,10 @@ class _Delays(NamedTuple):
 
 
 class _Observations(NamedTuple):
-    """A row of weather taken apart: the values of each second, NaN for unknown."""
+    """A row of weather taken apart: all seconds, and all numbers, a second before its values; NaN for unknown."""
 
-    seconds: list[int]
-    values: list[tuple[float, ...]]
+    seconds: Sequence[int]
+    numbers: Sequence[float]
 
 
 def _features(
@@ -133,30 +142,36 @@ def _observed(row: _Observations | None, now: int) -> tuple[tuple[float | None, 
     at = bisect_right(row.seconds, now) if row is not None else 0
     if row is None or not at or row.seconds[at - 1] <= now - WEATHER_MAX_AGE_S:
         return None, None
-    return tuple(map(_known, row.values[at - 1])), float(now - row.seconds[at - 1])
+    end = at * (1 + len(WEATHER))
+    return tuple(map(_known, row.numbers[end - len(WEATHER) : end])), float(now - row.seconds[at - 1])
 
 
 def _open_delays(row: bytes | None) -> _Delays | None:
-    body = _body(row, DELAY_FACT.size)
-    if row is None or body is None:
+    facts = _facts(row, DELAY_FACT.size)
+    if row is None or facts is None:
         return None
-    facts = struct.unpack("<" + "Ii" * (len(body) // DELAY_FACT.size), body)
-    return _Delays(HEADER.unpack_from(row)[1], facts[::2], facts[1::2])
+    found = _many(DELAY_FACT, facts).unpack_from(row, HEADER.size)
+    return _Delays(HEADER.unpack_from(row)[1], found[::2], found[1::2])
+
+
+@lru_cache(4096)
+def _many(one: struct.Struct, facts: int) -> struct.Struct:
+    """So many facts at once: taken apart in one go."""
+    return struct.Struct("<" + one.format.removeprefix("<") * facts)
 
 
 def _open_observations(row: bytes | None) -> _Observations | None:
-    body = _body(row, WEATHER_FACT.size)
-    if body is None:
+    facts = _facts(row, WEATHER_FACT.size)
+    if row is None or facts is None:
         return None
-    found = list(WEATHER_FACT.iter_unpack(body))
-    return _Observations([each[0] for each in found], [each[1:] for each in found])
+    found = _many(WEATHER_FACT, facts).unpack_from(row, HEADER.size)
+    return _Observations(found[:: 1 + len(WEATHER)], found)
 
 
 def _open_register(row: bytes | None) -> tuple[float | None, float | None]:
-    body = _body(row, REGISTER_FACT.size)
-    if body is None or len(body) != REGISTER_FACT.size:
+    if row is None or _facts(row, REGISTER_FACT.size) != 1:
         return None, None
-    _, seats, built = REGISTER_FACT.unpack(body)
+    _, seats, built = REGISTER_FACT.unpack_from(row, HEADER.size)
     return _known(seats), _known(built)
 
 
@@ -170,11 +185,12 @@ _OPEN: Mapping[str, Callable[[bytes | None], object]] = {
 }
 
 
-def _body(row: bytes | None, size: int) -> memoryview | None:
-    """The components of a row, each of this size; None for what is no row of this format."""
-    if row is None or row[:4] != FORMAT or len(row) < HEADER.size or (len(row) - HEADER.size) % size:
+def _facts(row: bytes | None, size: int) -> int | None:
+    """How many facts, each of this size, a row has; None for what is no row of this format."""
+    if row is None or row[: len(FORMAT)] != FORMAT or len(row) < HEADER.size:
         return None
-    return memoryview(row)[HEADER.size :]
+    facts, rest = divmod(len(row) - HEADER.size, size)
+    return None if rest else facts
 
 
 def _known(value: float) -> float | None:
