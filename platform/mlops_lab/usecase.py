@@ -140,6 +140,14 @@ class UseCase(OnlineUseCase, Protocol):
         """The question about what a message on the schedule topic announces, at the moment at which it is asked."""
         ...
 
+    def accepted_plan(self, tables: "Mapping[str, pd.DataFrame]", entity: str) -> Ask | None:
+        """The question about something in accepted tables; None where it is not in them."""
+        ...
+
+    def accepted_names(self, tables: "Mapping[str, pd.DataFrame]") -> Iterable[str]:
+        """Everything in accepted tables that can be asked about."""
+        ...
+
     def features_from(self, asks: Sequence[Ask], facts: "Iterable[Message]") -> "pd.DataFrame":
         """The features of questions as the training side computes them from published facts, each as of its own moment; a row per ask."""
         ...

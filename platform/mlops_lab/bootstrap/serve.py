@@ -7,9 +7,9 @@ from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.followed import followed
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.bootstrap.packages import packages
+from mlops_lab.bootstrap.row_reader import row_reader
 from mlops_lab.clock import Clock, WallClock
 from mlops_lab.errors import LabError
-from mlops_lab.features.feast_layout import Layout
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.scoring.keys import KeyRing
@@ -86,15 +86,8 @@ def source_of(settings: Settings, use_case: OnlineUseCase, clock: Clock) -> Feat
         from mlops_lab.events.in_time import BusInTime
 
         return FactStream(BusInTime(home / "bus.db"), use_case.online(), lateness=timedelta(seconds=said.lateness_s))
-    layout, deadline_s = Layout(use_case.row_views), said.timeout_ms / 1000
-    if store == "redis":
-        from mlops_lab.features.on_redis import Address, RedisRows
-
-        address = Address.of(said.redis, said.redis_password_file)
-        return StoredFeatures(RedisRows(address, layout, deadline_s), use_case.from_rows, str(address), clock)
-    from mlops_lab.features.on_sqlite import FILE, SqliteRows
-
-    return StoredFeatures(SqliteRows(home / FILE, layout, deadline_s), use_case.from_rows, FILE, clock)
+    reader, where = row_reader(settings, use_case, said.timeout_ms / 1000)
+    return StoredFeatures(reader, use_case.from_rows, where, clock)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,16 @@ def scheduled(plan: Message) -> Ask:
     return Ask(fields["flight_id"], fields["scheduled_departure"] - ASKED_BEFORE_DEPARTURE, fields)
 
 
+def accepted_plan(flights: pd.DataFrame, flight_id: str) -> Ask | None:
+    """The question about a flight of the accepted batches; None where it is in none of them."""
+    found = flights.loc[flights["flight_id"] == flight_id, list(_PLANNED)]
+    if found.empty:
+        return None
+    fields: dict[str, Any] = {str(name): None if value != value else value for name, value in found.iloc[0].items()}
+    at = fields["scheduled_departure"] = fields["scheduled_departure"].to_pydatetime()
+    return Ask(flight_id, at - ASKED_BEFORE_DEPARTURE, fields)
+
+
 def questions(answers: pd.DataFrame, published: Iterable[Message]) -> list[PastQuestion]:
     """The questions of recorded answers, in their order. An aircraft is taken from the flight's plan, else from what the flight did.
 

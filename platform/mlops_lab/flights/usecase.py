@@ -88,6 +88,12 @@ class Flights(FlightsOnline):
     def planned(self, plan: Message) -> Ask:
         return published_facts.scheduled(plan)
 
+    def accepted_plan(self, tables: Mapping[str, pd.DataFrame], entity: str) -> Ask | None:
+        return published_facts.accepted_plan(tables["flights"], entity)
+
+    def accepted_names(self, tables: Mapping[str, pd.DataFrame]) -> Iterable[str]:
+        return map(str, tables["flights"]["flight_id"])
+
     def features_from(self, asks: Sequence[Ask], facts: Iterable[Message]) -> pd.DataFrame:
         flights, moments = published_facts.planned(asks)
         return features_as_of(flights, moments, published_facts.happened(facts))

@@ -1,6 +1,5 @@
 """Did the model see what it would have seen in training? Features as scored beside those computed from what was published since."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -9,11 +8,12 @@ import pandas as pd
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.data.prediction import PREDICTIONS
-from mlops_lab.events import OBSERVATIONS, REFERENCES, SCHEDULE, Message
-from mlops_lab.features import Ask, Value
+from mlops_lab.events import OBSERVATIONS, REFERENCES, SCHEDULE
+from mlops_lab.features import Value
+from mlops_lab.features.policy import ABSENT, STALE
 from mlops_lab.pipelines.captured import LIVE
 from mlops_lab.pipelines.late import Reason, reason_for
-from mlops_lab.pipelines.published import Published, all_of, published
+from mlops_lab.pipelines.published import all_of, published
 
 BEHIND = timedelta(hours=36)
 """How far back facts are read: the longest window, and some lateness."""
@@ -42,14 +42,23 @@ class Answer:
         entity: What was asked about.
         moment: Event time of the question.
         differences: At least one.
-        reason: Why; None where no reason was found.
+        state: What the answer says of its own features: fresh, stale or absent; empty for an answer of an earlier release.
+        reason: The late facts that explain them; None where none do.
     """
 
     prediction_id: str
     entity: str
     moment: datetime
     differences: tuple[Difference, ...]
+    state: str
     reason: Reason | None
+
+    @property
+    def because(self) -> str:
+        """Why, as a sentence; empty where nothing explains it."""
+        if self.reason is not None:
+            return str(self.reason)
+        return f"the answer itself says that its features were {self.state}" if self.state in (STALE, ABSENT) else ""
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Parity:
 
     @property
     def explained(self) -> int:
-        return sum(1 for one in self.differing if one.reason is not None)
+        return sum(1 for one in self.differing if one.because)
 
     @property
     def unexplained(self) -> int:
@@ -124,34 +133,25 @@ def compare(lab: Lab, answers: pd.DataFrame) -> Parity:
     for row in unequal.index[unequal.any(axis=1)]:
         question = questions[row]
         different = tuple(
-            Difference(name, _value(served.at[row, name]), _value(offline.at[row, name]))
+            Difference(name, plain(served.at[row, name]), plain(offline.at[row, name]))
             for name in names
             if unequal.at[row, name] and name not in question.unknown
         )
         if different:
             reason = None
             if len(differing) < LOOKED_INTO:
-                scored = {name: _value(served.at[row, name]) for name in names if name not in question.unknown}
+                scored = {name: plain(served.at[row, name]) for name in names if name not in question.unknown}
                 reason = reason_for(question.ask, scored, facts, references, lab.use_case)
             identifier, moment = str(answers.at[row, "prediction_id"]), question.ask.moment
-            differing.append(Answer(identifier, question.ask.entity, moment, different, reason))
+            state = str(answers.at[row, "feature_state"] or "")
+            differing.append(Answer(identifier, question.ask.entity, moment, different, state, reason))
     unknown = sum(len(one.unknown) for one in questions)
     partly = sum(1 for one in questions if one.unknown)
     return Parity(start, end, len(answers), partly, len(answers) * len(names) - unknown, len(facts), tuple(differing))
 
 
-def offline_values(lab: Lab, asks: Sequence[Ask], facts: Iterable[Message]) -> list[Mapping[str, Value]]:
-    """The offline features of questions, by name, None for what is missing."""
-    table = lab.use_case.features_from(asks, facts)
-    return [{str(name): _value(value) for name, value in row.items()} for row in table.to_dict("records")]
-
-
-def facts_before(lab: Lab, moment: datetime) -> tuple[list[Published], list[Message]]:
-    """The facts that a question at a moment may rest on, and all references."""
-    return published(lab.bus, OBSERVATIONS, moment - BEHIND, moment), all_of(lab.bus, REFERENCES)
-
-
-def _value(found: object) -> Value:
+def plain(found: object) -> Value:
+    """A value of a table as a feature: text, number, or None for a gap."""
     if found is None or found != found:
         return None
     return found if isinstance(found, str) else float(found)  # type: ignore[arg-type]  # a number of numpy
