@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Answering:
     def __init__(self, home: Path, data: Path) -> None:
         self.lab = Lab(Settings(home=home, data=data), FixedClock(NOW))
         self._state = self.lab.use_case.online()
-        self._answers: list[tuple[Ask, FeatureRow]] = []
+        self.answers: list[tuple[Ask, FeatureRow]] = []
 
     def publish(self, facts: Iterable[Message], topic: str = OBSERVATIONS) -> None:
         facts = list(facts)
@@ -36,32 +36,27 @@ class Answering:
     def answer(self, questions: Sequence[Question], moment: datetime | None = None) -> None:
         for _, item in questions:
             asked = ask(json.loads(item))
-            self._answers.append((asked, self._state.read(asked if moment is None else asked._replace(moment=moment))))
+            self.answers.append((asked, self._state.read(asked if moment is None else asked._replace(moment=moment))))
 
     def change(self, position: int, **values: Any) -> None:
         """What an answer was scored on was something else."""
-        asked, row = self._answers[position]
+        asked, row = self.answers[position]
         names = [feature.name for feature in self.lab.use_case.features]
         changed = tuple(values.get(name, value) for name, value in zip(names, row.values, strict=True))
-        self._answers[position] = asked, FeatureRow(changed, row.ages_s)
+        self.answers[position] = asked, FeatureRow(changed, row.ages_s)
 
-    def record(self) -> None:
+    def record(self, state: str | None = None) -> None:
         self.lab.shipper  # noqa: B018  declares the table
         names = [feature.name for feature in self.lab.use_case.features]
         shared = {"request_id": "r", "answered_at": NOW, "purpose": "live", "model": "flight-delay", "model_version": 1}
-        shared |= {"scorer_sha256": "s", "assignment": 1, "variant": "champion", "probability": 0.25}
+        shared |= {"scorer_sha256": "s", "assignment": 1, "variant": "champion", "probability": 0.25, "feature_state": state}
         rows = [
             shared
             | {"prediction_id": f"of-{asked.entity}", "entity": asked.entity, "moment": asked.moment, "ages_s": json.dumps(row.ages_s)}
             | dict(zip(names, row.values, strict=True))
-            for asked, row in self._answers
+            for asked, row in self.answers
         ]
         table = pd.DataFrame(rows, columns=[*ANSWER_COLUMNS, *names, *LATER_COLUMNS])
         table["moment"] = pd.to_datetime(table["moment"], utc=True).astype("datetime64[us, UTC]")
         table["answered_at"] = pd.to_datetime(table["answered_at"], utc=True).astype("datetime64[us, UTC]")
         self.lab.tables.append(PREDICTIONS, table, "test", 1)
-
-
-def later(message: Message, minutes: int) -> tuple[datetime, Message]:
-    """A fact and the event time at which it is published."""
-    return message.at + timedelta(minutes=minutes), message

@@ -45,12 +45,13 @@ def reason_for(
         None where no set of late facts gives them.
     """
     known = [one for one in facts if one.message.at <= ask.moment]
+    named = [one for one in references if one.subject in ask.fields.values()]  # a question names what it refers to
     names = [feature.name for feature in use_case.features]
 
     def features(without: Sequence[Published]) -> dict[str, Value]:
         left_out = {(one.partition, one.offset) for one in without}
         state = use_case.online()
-        state.apply(references)
+        state.apply(named)
         state.apply(one.message for one in known if (one.partition, one.offset) not in left_out)
         values = dict(zip(names, state.read(ask).values, strict=True))
         return {name: values[name] for name in served}
