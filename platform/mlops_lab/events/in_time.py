@@ -6,15 +6,13 @@ stopped in the middle of any of these. Then a lock's timeout is not the end of i
 and tries again for ten seconds, whatever the timeout. So reads are left to a thread, with a deadline.
 """
 
-import contextlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TypeVar
 
+from mlops_lab.deadline import Aside, TooLate
 from mlops_lab.errors import BusReplaced, BusUnreachable
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.port import Delivery
@@ -50,11 +48,7 @@ class BusInTime:
         self._file: tuple[int, int] | None = None
         self._index: int | None = None
         self._nothing_new: dict[str, tuple[int, bytes, float]] = {}
-        self._jobs: SimpleQueue[tuple[int, Callable[[], object]] | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[int, object, Exception | None]] = SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._number = 0
-        self._hanging = False
+        self._aside = Aside("bus-reader")
 
     def partitions(self, topic: str) -> int:
         """See Topics.partitions."""
@@ -84,7 +78,7 @@ class BusInTime:
 
     def close(self) -> None:
         """End the thread; one that hangs ends later, or with the process."""
-        self._jobs.put(None)
+        self._aside.end(self._let_go)
 
     def _stamp(self) -> bytes | None:
         """None where it cannot be told whether anything is new."""
@@ -94,43 +88,24 @@ class BusInTime:
         return header if len(header) == _WAL_INDEX_HEADER else None
 
     def _require_idle(self) -> None:
-        if self._hanging:
-            with contextlib.suppress(Empty):
-                self._hanging = self._done.get_nowait()[0] != self._number
-            if self._hanging:
-                raise BusUnreachable.at(str(self._path), "an earlier read still hangs")
+        if self._aside.hangs:
+            raise BusUnreachable.at(str(self._path), "an earlier read still hangs")
 
     def _in_time(self, job: Callable[[], T]) -> T:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="bus-reader", daemon=True)
-            self._thread.start()
         now = monotonic()
         if self._first_until is None:
             self._first_until = now + self._first_s
-        self._number += 1
-        self._jobs.put((self._number, job))
-        patience_s = max(self._deadline_s, self._first_until - now)
         try:
-            _, found, error = self._done.get(timeout=patience_s)
-        except Empty:
-            self._hanging = True
-            raise BusUnreachable.at(str(self._path), f"no answer within {patience_s * 1000:.0f} ms") from None
-        if error is not None:
-            raise error
-        return found  # type: ignore[return-value]  # what the job returned
+            return self._aside.call(lambda: self._found(job), max(self._deadline_s, self._first_until - now))
+        except TooLate as error:
+            raise BusUnreachable.at(str(self._path), str(error)) from None
 
-    def _work(self) -> None:
-        while (asked := self._jobs.get()) is not None:
-            number, job = asked
-            try:
-                self._find()
-                found = job()
-                if self._index is None:
-                    self._index = self._open_index()
-                self._done.put((number, found, None))
-            except Exception as error:  # raised in the thread that asked
-                self._done.put((number, None, error))
-        self._let_go()
+    def _found(self, job: Callable[[], T]) -> T:
+        self._find()
+        found = job()
+        if self._index is None:
+            self._index = self._open_index()
+        return found
 
     def _find(self) -> None:
         """See to it that the file that is open is the one that others see."""
