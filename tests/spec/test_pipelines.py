@@ -3,10 +3,12 @@
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
@@ -217,6 +219,29 @@ def test_a_worker_handles_each_message_once(empty: SmallLab, monkeypatch: pytest
     give(empty, order)
     assert worker.step() == 0
     assert seen.count(order.id) == 1
+
+
+def test_two_workers_that_look_at_once_send_each_message_once(empty: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker does not know ids: what both send is there twice, and an order that follows from it is carried out twice."""
+    sent: list[str] = []
+
+    def publish(self: SqliteBus, topic: str, messages: Sequence[Message]) -> int:
+        found = list(messages)
+        sleep(0.1)  # the way to a broker and back
+        sent.extend(message.id for message in found)
+        return len(found)
+
+    monkeypatch.setattr(SqliteBus, "publish", publish)
+    told = [Message("WindowDecided", week(1).closes_at, "test", {"window": f"2013-W0{n}", "outcome": "ok"}, id=f"m{n}") for n in (1, 2)]
+    empty.ledger.record("note", "one", {}, at=week(1).closes_at, by=PLATFORM, why="a test", emit=told)
+    waiting = [each.message.id for each in empty.outbox.pending()]
+    workers = [Worker(SmallLab(empty.home), duty) for duty in (WATCHING, replace(TRAINING, ahead=None))]
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda worker: worker.step(), workers))
+
+    assert waiting[-2:] == ["m1", "m2"]
+    assert sorted(sent) == sorted(waiting)
 
 
 def test_a_failed_order_is_recorded_and_the_next_one_is_done(empty: SmallLab) -> None:

@@ -1,5 +1,6 @@
 """A worker: `python -m mlops_lab.pipelines.worker watcher` (or `trainer`). It does what control messages ask for, one after the other."""
 
+import fcntl
 import logging
 import signal
 import sys
@@ -63,7 +64,7 @@ class Worker:
         if not self._prepared and duty.ahead is not None:
             duty.ahead(lab)
             self._prepared = True
-        relay(lab.outbox, lab.bus)
+        _relay(lab)
         lab.send_waiting()  # whoever spooled it may have ended since
         try:
             deliveries = lab.bus.read(CONTROL, lab.bus.committed(duty.name, CONTROL), limit=100)
@@ -76,7 +77,7 @@ class Worker:
                 break
             began = time.monotonic()
             self._work_on(delivery)
-            relay(lab.outbox, lab.bus)
+            _relay(lab)
             lab.bus.commit(duty.name, CONTROL, delivery.offset)
             self._look()
             duration_ms = round((time.monotonic() - began) * 1000)
@@ -128,6 +129,15 @@ def settled(lab: Lab) -> bool:
     return finished >= lab.bus.head(CONTROL) and not awaited(lab)
 
 
+def _relay(lab: Lab) -> None:
+    """Hand over what waits in the outbox, one worker at a time: two that look at once would both send it, and a broker takes ids twice."""
+    if not lab.outbox.pending(1):
+        return
+    with (lab.home / "outbox.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel lets go of it when its holder dies
+        relay(lab.outbox, lab.bus)
+
+
 def _duty(arguments: list[str]) -> Duty:
     if len(arguments) != 1 or arguments[0] not in DUTIES:
         raise UnknownName.of("worker", " ".join(arguments), DUTIES)
@@ -147,7 +157,7 @@ def main() -> int:
 
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
-        relay(lab.outbox, lab.bus)
+        _relay(lab)
         (lab.home / f"{duty.name}.ready").write_text("ready\n", encoding="utf-8")
         worker.run()
     except LabError as error:
