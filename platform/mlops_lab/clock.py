@@ -38,8 +38,11 @@ def iso(at: datetime) -> str:
 
 
 def from_iso(text: str) -> datetime:
-    """The inverse of `iso`. A text without a time zone is refused."""
+    """The inverse of `iso`. Raises ValueError, for a text without a time zone and for a moment that UTC has no year for too."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(f"'{text}' has no time zone: write it with Z or an offset")
-    return at if at.tzinfo is UTC else at.astimezone(UTC)
+    try:
+        return at if at.tzinfo is UTC else at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"'{text}' lies outside of the years 1 to 9999 in UTC") from error

@@ -74,6 +74,13 @@ def test_an_event_on_which_its_handler_failed_says_what_was_raised(bus: SqliteBu
     assert (letter.reason, letter.why) == ("not_applied", "ZeroDivisionError: division by zero")
 
 
+def test_half_a_character_is_buried_too(bus: SqliteBus) -> None:
+    """JSON may write it, and Python reads it; UTF-8 has no bytes for it."""
+    letter = buried(bus, seen("\ud83d"))
+    assert dead_letters(bus, TOPIC)[0].letter == letter
+    assert letter.event() == seen("\ud83d")
+
+
 def test_burying_again_has_the_effect_of_once(bus: SqliteBus) -> None:
     message = seen("five")
     delivery = published(bus, message)

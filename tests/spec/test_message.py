@@ -69,6 +69,8 @@ def test_an_event_without_what_every_event_has_is_refused(missing: str) -> None:
         ("source", None),
         ("time", "yesterday"),
         ("time", "2013-05-01T12:00:00"),
+        ("time", "0001-01-01T00:00:00+14:00"),
+        ("time", "9999-12-31T23:59:59-14:00"),
         ("data", ["f1"]),
         ("data", "{}"),
         ("traceparent", ""),
@@ -81,5 +83,5 @@ def test_an_event_without_what_every_event_has_is_refused(missing: str) -> None:
     ],
 )
 def test_an_event_with_a_wrong_attribute_is_refused_with_the_reason(name: str, wrong: object) -> None:
-    with pytest.raises(ValueError, match=r"time|zone|Invalid" if name == "time" else name):
+    with pytest.raises(ValueError, match=r"time|zone|Invalid|years" if name == "time" else name):
         Message.from_cloudevent(DEPARTED.to_cloudevent() | {name: wrong})

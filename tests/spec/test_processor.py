@@ -354,3 +354,54 @@ def test_a_rebuild_writes_all_rows_of_the_whole_log_and_counts_nothing_twice(bus
     assert len(dead_letters(bus, OBSERVATIONS)) == 1
     assert processor.step() == 0
     assert processor.rewritten == 1
+
+
+def test_an_event_from_the_future_has_no_effect_after_a_restart_either(bus: SqliteBus, facts: list[Message]) -> None:
+    """Taken in again, it would be the newest fact, and all that comes behind it too late to count."""
+    half = len(facts) // 2
+    later = replace(facts[4], id="later", at=NOW.at + timedelta(days=900), data={**facts[4].data, "flight_id": "later"})
+    bus.publish(OBSERVATIONS, [*facts[:half], later])
+    store = MemoryRows()
+    run(a_processor(bus, store))
+    assert len(dead_letters(bus, OBSERVATIONS)) == 1
+
+    bus.publish(OBSERVATIONS, facts[half:])
+    processor = run(a_processor(bus, store))
+
+    assert store.said is not None
+    assert store.held == rows_of(facts)
+    assert processor.counts.too_late == 0
+    assert store.said.watermark_s == int((facts[-1].at - timedelta(minutes=10)).timestamp())
+
+
+def test_what_is_no_fact_does_not_shorten_what_a_restart_reads(bus: SqliteBus, facts: list[Message]) -> None:
+    """It may be of any time: of the hours before it there may be no facts at all."""
+    day = [fact for fact in facts if fact.at < facts[0].at + timedelta(hours=30)]
+    assert len(day) > 1_200
+    unknown = replace(day[4], id="unknown", type="FlightVanished", at=NOW.at)
+    bus.publish(OBSERVATIONS, [*day, unknown])
+    store = MemoryRows()
+    run(a_processor(bus, store))
+    store.held.clear()
+    store.said = None
+
+    run(a_processor(bus, store))
+
+    assert store.held == rows_of(day)
+
+
+@pytest.mark.parametrize("at", [datetime(1969, 12, 31, tzinfo=UTC), datetime(1, 1, 1, 0, 5, tzinfo=UTC)])
+def test_a_time_that_no_row_can_hold_ends_among_the_dead_letters(
+    bus: SqliteBus, facts: list[Message], aircraft: list[Message], at: datetime
+) -> None:
+    bus.publish(REFERENCES, [replace(aircraft[0], id="early", at=at), *aircraft[1:]])
+    bus.publish(OBSERVATIONS, [replace(facts[4], id="early", at=at), *facts])
+    store = MemoryRows()
+
+    processor = run(a_processor(bus, store))
+
+    assert store.held == rows_of(facts, aircraft[1:])
+    assert [len(dead_letters(bus, topic)) for topic in (REFERENCES, OBSERVATIONS)] == [1, 1]
+    bus.publish(OBSERVATIONS, [replace(facts[-1], id="again")])
+    assert run(a_processor(bus, store)).counts.dead == 0
+    assert processor.counts.too_late == 0

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -274,3 +274,14 @@ def test_whatever_else_goes_wrong_with_the_bus_is_trouble_and_no_error(followed:
         followed.look()
         assert "ZeroDivisionError" in str(followed.facts.trouble)
     assert followed.recovers()
+
+
+def test_facts_from_the_future_do_not_shorten_what_a_replica_reads_at_its_start(followed: Followed) -> None:
+    """A whole chunk of them neither: they are not the newest facts, they are none."""
+    future = [a_count(1, datetime.now(UTC) + timedelta(days=900), name=f"future-{i}") for i in range(1_500)]
+    followed.bus.publish(OBSERVATIONS, [a_count(7, NOON - timedelta(minutes=1)), *future])
+
+    fresh = Followed(followed.path)
+    fresh.look()
+
+    assert fresh.people() == 7

@@ -44,7 +44,8 @@ def bury(
     if isinstance(found, MessageUnreadable):
         raw = found.raw
     else:
-        raw = json.dumps(found.message.to_cloudevent(), separators=(",", ":"), ensure_ascii=False).encode()
+        text = json.dumps(found.message.to_cloudevent(), separators=(",", ":"), ensure_ascii=False)
+        raw = text.encode("utf-8", "surrogatepass")  # half a character is JSON to some parsers
     letter = DeadLetter(
         topic=topic,
         partition=found.partition,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mlops_lab.clock import Clock
-from mlops_lab.errors import MessageUnreadable, ServiceError
+from mlops_lab.errors import EventRefused, MessageUnreadable, ServiceError
 from mlops_lab.events import REFERENCES, Delivery, EventBus
 from mlops_lab.events.dead import bury
 from mlops_lab.events.schema import EventTypes
@@ -62,7 +62,7 @@ class Intake:
     @property
     def watermark_s(self) -> int:
         """Up to this second of event time all facts are in, but for those that are later than allowed; 0 before the first."""
-        return 0 if self._complete == _NEVER else int((self._complete - self._lateness).timestamp())
+        return 0 if self._complete == _NEVER else max(0, int(self._complete.timestamp() - self._lateness.total_seconds()))
 
     def resume(self, watermark_s: int) -> None:
         """Go on with the facts that are in, from the watermark that was told with them; 0 for none."""
@@ -84,10 +84,18 @@ class Intake:
         self._complete = max(self._complete, reached)
         self._before = max(self._newest.values(), default=_NEVER)
 
-    def again(self, topic: str, delivery: Delivery) -> None:
-        """Take in what was taken in before a restart. What was buried then is passed over."""
+    def would_take(self, topic: str, delivery: Delivery) -> bool:
+        """Whether it is what its type says, and of a time that has come."""
         try:
-            self._apply(topic, delivery)
+            self._types.checked(delivery.message, topic, self._clock.now())
+        except EventRefused:
+            return False
+        return True
+
+    def again(self, topic: str, delivery: Delivery) -> None:
+        """Take in what was taken in before a restart. What was buried then is passed over; one from the future, as long as it is that."""
+        try:
+            self._apply(topic, delivery, self._clock.now(), counted=False)
         except Exception:  # as in `take`
             return
 
@@ -100,7 +108,7 @@ class Intake:
         began = self._clock.now()
         for attempt in range(1, TRIES + 1):
             try:
-                self._apply(topic, delivery, began)
+                self._apply(topic, delivery, began, counted=True)
                 return
             except ServiceError:
                 raise  # not the event's fault
@@ -123,21 +131,20 @@ class Intake:
                 error = still
         self._bury(topic, error, error, began)
 
-    def _apply(self, topic: str, delivery: Delivery, now: datetime | None = None) -> None:
+    def _apply(self, topic: str, delivery: Delivery, now: datetime, *, counted: bool) -> None:
         message = self._types.checked(delivery.message, topic, now)
         at, place = message.at, (topic, delivery.partition)
         newest = self._newest.get(place, _NEVER)
         timed = topic != REFERENCES  # the newest counts, however old
-        if timed and newest != _NEVER and at < newest - TOO_LATE:
-            self.counts.too_late += now is not None
+        if timed and newest - at > TOO_LATE:
+            self.counts.too_late += counted
             return
         self._state.apply((message,))
         if timed:
             known = max(self._complete, newest)
-            if now is not None and known != _NEVER and at < known - self._lateness:
-                self.counts.late += 1
+            self.counts.late += counted and known - at > self._lateness
             self._newest[place] = max(newest, at)
-        self.counts.applied += now is not None
+        self.counts.applied += counted
 
     def _bury(self, topic: str, found: Delivery | MessageUnreadable, because: Exception, began: datetime) -> None:
         bury(self._bus, topic, found, because, tries=TRIES, first_at=began, at=self._clock.now())

@@ -18,7 +18,7 @@ from mlops_lab.events.schema import EventTypes
 from mlops_lab.features.intake import Counts, Intake
 from mlops_lab.features.rows import Progress, RowRef, RowState, RowWriter
 from mlops_lab.features.shard import Shard
-from mlops_lab.features.stream import CHUNK, onwards, recent
+from mlops_lab.features.stream import CHUNK, Stretch, onwards, recent
 
 TOPICS = (REFERENCES, OBSERVATIONS)  # a reference that was published before an observation is known with it
 WINDOW = timedelta(hours=36)
@@ -152,8 +152,7 @@ class Processor:
                 for delivery in stretch.deliveries:
                     self._intake.again(REFERENCES, delivery)
         for partition, offset in enumerate(offsets[OBSERVATIONS]):
-            facts = onwards(self._bus, OBSERVATIONS, 0, offset, partition)
-            for stretch in facts if whole else recent(self._bus, OBSERVATIONS, offset, WINDOW, partition):
+            for stretch in onwards(self._bus, OBSERVATIONS, 0, offset, partition) if whole else self._recent(offset, partition):
                 for delivery in stretch.deliveries:
                     self._intake.again(OBSERVATIONS, delivery)
         self._state.changed()
@@ -166,6 +165,9 @@ class Processor:
         self._offsets = offsets
         duration_ms = round((time.monotonic() - began) * 1000)
         _log.info("features.started", extra={"offsets": offsets, "duration_ms": duration_ms, "rows_to_write": len(self._waiting)})
+
+    def _recent(self, offset: int, partition: int) -> list[Stretch]:
+        return recent(self._bus, OBSERVATIONS, offset, WINDOW, partition, lambda delivery: self._intake.would_take(OBSERVATIONS, delivery))
 
     def _committed(self, topic: str, partition: int) -> int:
         """Where to go on; from the beginning in a topic that was made anew."""

@@ -1,6 +1,6 @@
 """Facts of a partition as its readers need them: onwards from an offset, and, after a restart, the recent ones before it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -38,10 +38,20 @@ def onwards(bus: Topics, topic: str, after: int, until: int | None = None, parti
         yield Stretch(found, after)
 
 
-def recent(bus: Topics, topic: str, until: int, window: timedelta, partition: int = 0) -> list[Stretch]:
+def recent(
+    bus: Topics, topic: str, until: int, window: timedelta, partition: int = 0, counts: Callable[[Delivery], bool] = lambda delivery: True
+) -> list[Stretch]:
     """The stretches up to an offset, oldest first, read backwards until a whole chunk is older than the window before the newest fact.
 
     Facts come roughly in order of event time, and never later than the window: what lies before such a chunk is older too.
+
+    Args:
+        bus: Where.
+        topic: What.
+        until: The offset.
+        window: Event time.
+        partition: Its number.
+        counts: Whether a delivery is a fact. What is none, such as an event from the future, may be of any time.
     """
     chunks: list[list[Stretch]] = []
     newest = oldest = _NEVER
@@ -49,7 +59,7 @@ def recent(bus: Topics, topic: str, until: int, window: timedelta, partition: in
         start = max(0, until - CHUNK)
         chunk = list(onwards(bus, topic, start, until, partition))
         until = start
-        moments = [delivery.message.at for stretch in chunk for delivery in stretch.deliveries]
+        moments = [delivery.message.at for stretch in chunk for delivery in stretch.deliveries if counts(delivery)]
         if moments and max(moments) < oldest:
             break
         newest = max([newest, *moments])

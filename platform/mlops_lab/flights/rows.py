@@ -47,6 +47,7 @@ _SPAN_S = {view.name: view.window_s + BEHIND_S for view in VIEWS if view.window_
 FORMAT = b"row1"
 HEADER = struct.Struct("<4sI")
 DELAY_FACT = struct.Struct("<Ii")
+_LAST_S = 2**32 - 1
 WEATHER_FACT = struct.Struct(f"<I{len(WEATHER)}d")
 REGISTER_FACT = struct.Struct("<I2d")
 
@@ -63,7 +64,7 @@ class FlightRows:
 
     def apply(self, messages: Iterable[Message]) -> None:
         for message in messages:
-            data, at = message.data, int(message.at.timestamp())
+            data, at = message.data, _second(message)
             if message.type == DEPARTED:
                 fact = (at, 0, int(data["delay_min"]), str(data["flight_id"]))
                 places = [RowRef(ORIGIN.name, (message.subject,)), RowRef(CARRIER.name, (message.subject, data["carrier"]))]
@@ -112,6 +113,14 @@ class FlightRows:
         if ref.view == OBSERVATION.name:
             return HEADER.pack(FORMAT, since) + b"".join(WEATHER_FACT.pack(at, *map(_nan, values)) for at, _, _, values in facts)
         return HEADER.pack(FORMAT, since) + b"".join(DELAY_FACT.pack(at, delay) for at, _, delay, _ in facts)
+
+
+def _second(message: Message) -> int:
+    """Of the fact, as a row writes it. Raises ValueError where it cannot: before 1970, or after 2106."""
+    at = int(message.at.timestamp())
+    if not 0 <= at <= _LAST_S:
+        raise ValueError(f"its time, {message.at.isoformat()}, has no place in a row")
+    return at
 
 
 def _with_aircraft(places: list[RowRef], tail: str | None) -> list[RowRef]:

@@ -104,7 +104,7 @@ class FactStream:
 
     def _start(self) -> None:
         """Read backwards until a whole chunk is older than the window, then take the facts in, oldest first."""
-        end = self._bus.head(OBSERVATIONS)
+        end, limit = self._bus.head(OBSERVATIONS), datetime.now(UTC) + FUTURE_TOLERANCE
         chunks: list[Sequence[Delivery]] = []
         oldest = None
         at = end
@@ -114,10 +114,12 @@ class FactStream:
             at = start
             if not chunk:
                 continue
-            newest = max(delivery.message.at for delivery in chunk)
-            oldest = max(newest, _NEVER + self._window) - self._window if oldest is None else oldest
-            if newest < oldest:
-                break
+            moments = [delivery.message.at for delivery in chunk if delivery.message.at <= limit]
+            if moments:
+                newest = max(moments)
+                oldest = max(newest, _NEVER + self._window) - self._window if oldest is None else oldest
+                if newest < oldest:
+                    break
             chunks.append(chunk)
         for chunk in reversed(chunks):
             self._observe(chunk)
