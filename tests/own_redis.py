@@ -14,7 +14,8 @@ import redis
 
 from mlops_lab.events import Message
 from mlops_lab.features.feast_layout import Layout, to_value_proto
-from mlops_lab.features.on_redis import Address, RedisProgress
+from mlops_lab.features.on_redis import RedisProgress
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import Progress, RowRef
 from mlops_lab.flights.facts import DEPARTED, OBSERVED
 from mlops_lab.flights.online_usecase import FlightsOnline

@@ -14,8 +14,8 @@ from mlops_lab.bootstrap.feature_store import feature_store
 from mlops_lab.errors import FeatureStoreUnreachable, SettingsWrong
 from mlops_lab.features.feast_layout import Layout
 from mlops_lab.features.on_feast import connection_string
-from mlops_lab.features.on_redis import Address
 from mlops_lab.features.on_sqlite import FILE, SqliteRows
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import RowRef
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.settings import FeatureSettings, Settings

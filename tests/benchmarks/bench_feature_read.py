@@ -27,8 +27,9 @@ from mlops_lab.clock import WallClock
 from mlops_lab.features import Ask
 from mlops_lab.features.feast_layout import Layout
 from mlops_lab.features.on_demand import columns_of, join_keys
-from mlops_lab.features.on_redis import Address, RedisProgress, RedisRows
+from mlops_lab.features.on_redis import RedisProgress, RedisRows
 from mlops_lab.features.on_sqlite import SqliteProgress, SqliteRows
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import Progress, ProgressKeeper, RowReader, components_of
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.serving.stored import StoredFeatures

@@ -12,7 +12,8 @@ from mlops_lab.bootstrap.feature_store import feature_store
 from mlops_lab.errors import FeatureStoreUnreachable
 from mlops_lab.features.feast_layout import Layout
 from mlops_lab.features.on_feast import FeastStore
-from mlops_lab.features.on_redis import Address, RedisRows
+from mlops_lab.features.on_redis import RedisRows
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import Progress, RowRef
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.settings import FeatureSettings, Settings

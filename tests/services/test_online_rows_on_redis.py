@@ -10,7 +10,8 @@ import redis
 from feast_builders import a_feast_store, push, rows_of_each_kind
 from mlops_lab.errors import FeatureStoreUnreachable
 from mlops_lab.features.feast_layout import Layout
-from mlops_lab.features.on_redis import Address, RedisProgress, RedisRows
+from mlops_lab.features.on_redis import RedisProgress, RedisRows
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import Progress, RowRef
 from mlops_lab.flights.messages import LISTED, Message
 from mlops_lab.flights.online_usecase import FlightsOnline

@@ -27,8 +27,9 @@ from mlops_lab.events.dead import dead_letters
 from mlops_lab.events.on_kafka_topics import ensure_topics
 from mlops_lab.features.feast_layout import Layout
 from mlops_lab.features.in_memory import MemoryRows
-from mlops_lab.features.on_redis import Address, RedisRows
+from mlops_lab.features.on_redis import RedisRows
 from mlops_lab.features.processor import Processor
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import RowRef
 from mlops_lab.features.shard import Shard
 from mlops_lab.flights import messages

@@ -2,8 +2,9 @@
 
 from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.errors import SettingsWrong
-from mlops_lab.features.on_redis import Address, RedisProgress
+from mlops_lab.features.on_redis import RedisProgress
 from mlops_lab.features.on_sqlite import FILE, SqliteProgress
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import ProgressKeeper
 from mlops_lab.settings import Settings
 

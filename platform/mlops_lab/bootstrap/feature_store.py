@@ -5,8 +5,8 @@ from pathlib import Path
 from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.feature_progress import feature_progress
 from mlops_lab.features.on_feast import FeastStore
-from mlops_lab.features.on_redis import Address
 from mlops_lab.features.on_sqlite import FILE
+from mlops_lab.features.redis_address import Address
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.settings import Settings
 

@@ -65,8 +65,9 @@ def _features(settings: Settings) -> Part:
     kind = chosen(settings).store
     if kind == "process":
         return Part("features", kind, "each replica's own process")
-    from mlops_lab.features.on_redis import Address, RedisProgress
+    from mlops_lab.features.on_redis import RedisProgress
     from mlops_lab.features.on_sqlite import FILE
+    from mlops_lab.features.redis_address import Address
 
     if kind == "sqlite":
         return Part("features", kind, str(settings.home / FILE))

@@ -29,7 +29,8 @@ def row_reader(settings: Settings, use_case: OnlineUseCase, deadline_s: float) -
     """
     store, layout = chosen(settings).store, Layout(use_case.row_views)
     if store == "redis":
-        from mlops_lab.features.on_redis import Address, RedisRows
+        from mlops_lab.features.on_redis import RedisRows
+        from mlops_lab.features.redis_address import Address
 
         address = Address.of(settings.features.redis, settings.features.redis_password_file)
         return RedisRows(address, layout, deadline_s), str(address)

@@ -24,7 +24,7 @@ from feast.value_type import ValueType
 from mlops_lab.errors import FeatureStoreUnreachable
 from mlops_lab.features.feast_layout import ENTITY_KEY_VERSION, PROJECT
 from mlops_lab.features.on_demand import MOMENT_S, RowUseCase, finished, join_keys, place_of
-from mlops_lab.features.on_redis import Address
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import Progress, ProgressKeeper, RowRef, components_of
 from mlops_lab.features.view import Kind
 
