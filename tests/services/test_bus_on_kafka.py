@@ -3,18 +3,21 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from bus_contract import AT, BusContract, a_fact, everything
 from mlops_lab.bootstrap.broker import broker_of
 from mlops_lab.errors import BusReplaced, BusUnreachable, MessageUnreadable, MessageUnsendable, TopicDiffers, TopicMissing, UnknownName
-from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES, Message
+from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES, Message, on_kafka_asker
 from mlops_lab.events.broker import Broker
 from mlops_lab.events.on_kafka import KafkaBus
+from mlops_lab.events.on_kafka_client import make_consumer
 from mlops_lab.events.on_kafka_topics import describe_topics, ensure_topics
+from mlops_lab.events.spool import SpooledBus
 from mlops_lab.events.topics import ALL_TOPICS, TOPICS
 from mlops_lab.settings import EventSettings
 
@@ -127,3 +130,70 @@ def test_a_second_client_sees_what_the_first_was_told_is_there(broker: Broker, b
         bus.publish(CONTROL, [a_fact(number)])
         assert [delivery.message.data["n"] for delivery in other.read(CONTROL, number)] == [number]
     other.close()
+
+
+def test_a_partition_without_a_leader_is_asked_again(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that comes back knows its topics before it may serve them: that is no missing topic."""
+    answers = [KafkaError(KafkaError._UNKNOWN_PARTITION), KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)]
+
+    class Recovering:
+        def __init__(self, real: Consumer) -> None:
+            self._real = real
+
+        def get_watermark_offsets(self, *place: object, **how: object) -> object:
+            if answers:
+                raise KafkaException(answers.pop())
+            return self._real.get_watermark_offsets(*place, **how)  # type: ignore[arg-type]
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._real, name)
+
+    ensure_topics(broker)
+    monkeypatch.setattr(on_kafka_asker, "make_consumer", lambda *how: Recovering(make_consumer(*how)))
+    bus = KafkaBus(broker)
+    bus.publish(CONTROL, [a_fact(1)])
+    assert bus.head(CONTROL) == 1
+    assert answers == []
+    bus.close()
+
+
+def test_a_topic_is_missing_only_when_it_is_not_listed(
+    broker: Broker, bus: KafkaBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A publisher with a spool is told of a missing topic at once, and of nothing else: whatever passes by itself is bridged."""
+
+    def not_known(topic: str, records: object) -> None:
+        raise TopicMissing.of(broker.servers, topic)
+
+    with monkeypatch.context() as recovering:
+        recovering.setattr(bus._sender, "send", not_known)
+        with pytest.raises(BusUnreachable, match="not ready yet") as found:
+            bus.publish(CONTROL, [a_fact(1)])
+        assert not isinstance(found.value, TopicMissing)
+        spooled = SpooledBus(bus, tmp_path / "spool.db", bus.check)
+        spooled.publish(CONTROL, [a_fact(1)])
+    wait_until_empty(spooled)
+    spooled.close()
+    assert [delivery.message for delivery in bus.read(CONTROL, 0)] == [a_fact(1)]
+
+
+def wait_until_empty(bus: SpooledBus) -> None:
+    deadline = time.monotonic() + 30
+    while bus.waiting():
+        assert time.monotonic() < deadline, bus.waiting()
+        time.sleep(0.05)
+
+
+def test_whatever_the_producer_says_is_one_of_our_errors(bus: KafkaBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fatal:
+        def produce(self, *what: object, **how: object) -> None:
+            raise KafkaException(KafkaError(KafkaError._FATAL))
+
+        def purge(self) -> None: ...
+
+    bus.publish(CONTROL, [a_fact(1)])
+    bus._sender._producer = Fatal()  # type: ignore[assignment]
+    with pytest.raises(BusUnreachable, match="Fatal"):
+        bus.publish(CONTROL, [a_fact(2)])
+    bus.publish(CONTROL, [a_fact(2)])
+    assert [delivery.message.data["n"] for delivery in bus.read(CONTROL, 0)] == [1, 2]

@@ -43,8 +43,8 @@ class KafkaBus:
         self.partitions(topic)
         try:
             self._sender.send(self._broker.name(topic), records)
-        except BusUnreachable:
-            self._checked.pop(topic, None)  # it may have been deleted meanwhile: asked for again before the next use
+        except BusUnreachable as error:
+            self._doubt(topic, error)
             raise
         return len(records)
 
@@ -75,10 +75,10 @@ class KafkaBus:
                 self._readers[topic, partition] = reader
         try:
             return reader.read(after, limit)
-        except BusUnreachable:
-            self._checked.pop(topic, None)
+        except BusUnreachable as error:
             with self._lock:
                 self._readers.pop((topic, partition), None)  # the next one reads the credentials anew
+            self._doubt(topic, error)
             raise
 
     def head(self, topic: str, partition: int = 0) -> int:
@@ -119,6 +119,19 @@ class KafkaBus:
             self._readers.clear()
             self._groups.clear()
             self._checked.clear()
+
+    def _doubt(self, topic: str, error: BusUnreachable) -> None:
+        """After a failure the topic is looked at again before its next use. That it is missing is believed only when it is not listed: a
+        cluster that is coming back says so of topics that it has, and a publisher may not take that for the last word.
+
+        Raises:
+            BusUnreachable: In the place of a TopicMissing that is none.
+        """
+        self._checked.pop(topic, None)
+        if isinstance(error, TopicMissing):
+            self.partitions(topic)
+            name = self._broker.name(topic)
+            raise BusUnreachable.broker(self._broker.servers, f"it is not ready yet for topic '{name}'") from error
 
     def _topic(self, name: str) -> Topic:
         if name not in self._topics:

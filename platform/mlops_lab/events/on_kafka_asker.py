@@ -14,7 +14,10 @@ from mlops_lab.events.on_kafka_client import TRANSIENT, Hearsay, make_consumer, 
 T = TypeVar("T")
 
 _AGAIN_S = 0.05
+_LOOKS = 5
 _SETTLING = {
+    KafkaError._UNKNOWN_PARTITION,  # librdkafka's word for one without a leader
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -37,9 +40,13 @@ class Asker:
 
     def partitions(self, name: str) -> int:
         """Of a topic by its name on the broker; 0 where there is none. Raises BusUnreachable."""
-        # All topics: brokers that make topics at first sight make the one that is asked for by name.
-        known = self._ask(name, lambda consumer: consumer.list_topics(timeout=self._broker.timeout_s).topics)
-        return len(known[name].partitions) if name in known else 0
+        for _ in range(_LOOKS):  # each broker learns of a new topic by itself
+            # All topics: brokers that make topics at first sight make the one that is asked for by name.
+            known = self._ask(name, lambda consumer: consumer.list_topics(timeout=self._broker.timeout_s).topics)
+            if name in known:
+                return len(known[name].partitions)
+            time.sleep(_AGAIN_S)
+        return 0
 
     def ends(self, place: TopicPartition) -> tuple[int, int]:
         """The positions of the first record of a partition and behind its last one. Raises BusUnreachable, TopicMissing."""

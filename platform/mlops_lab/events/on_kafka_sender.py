@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from mlops_lab.events.broker import Broker
 from mlops_lab.events.on_kafka_client import Hearsay, make, meaning
@@ -61,6 +61,8 @@ class Sender:
                     break
                 except BufferError:
                     deadline = self._wait(producer, topic, reports, deadline)
+                except KafkaException as error:
+                    raise meaning(error.args[0], self._broker, topic) from error
         while reports.arrived < len(records):
             deadline = self._wait(producer, topic, reports, deadline)
 
