@@ -916,6 +916,40 @@ def test_a_processor_that_does_nothing_is_named(led: LedStage, monkeypatch: pyte
         led.play(busy_hours(), SCHEDULED)
 
 
+def test_a_tick_waits_for_what_waits_for_the_broker_however_long_that_is_away(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows are decided on the outcomes that were reported before; topics are sent one after the other when the broker is back."""
+    monkeypatch.setattr(publisher_module, "SENT_TIMEOUT_S", 0.5)
+    looks: list[int] = []
+
+    def head(topic: str, partition: int = 0) -> int:
+        if topic != CONTROL:
+            return SqliteBus.head(stage.bus, topic, partition)
+        looks.append(len(SqliteBus.read(stage.bus, CONTROL, 0)))
+        if len(looks) < 12:  # longer than anybody waits who has a broker that answers
+            raise BusUnreachable.at("the broker", "it is away")
+        return SqliteBus.head(stage.bus, topic, partition)
+
+    monkeypatch.setattr(stage.bus, "head", head)
+    monkeypatch.setattr(stage.bus, "waiting", lambda: {} if len(looks) >= 14 else {FEEDBACK: 3})
+    stage.play(flights_of("a"), SCHEDULED)
+
+    assert looks == [0] * 14
+    assert len(stage.bus.read(CONTROL, 0)) == 1
+
+
+def test_a_broker_that_is_away_is_told_from_a_processor_that_does_not_work(tmp_path: Path) -> None:
+    """While facts wait for it too: it is waited for without an end, and the processor is not."""
+    bus = SqliteBus(tmp_path / "bus.db")
+    bus.waiting = lambda: {OBSERVATIONS: 3, CONTROL: 1}  # type: ignore[method-assign]
+
+    def away(topic: str, partition: int = 0) -> int:
+        raise BusUnreachable.at("the broker", "it is away")
+
+    bus.head = away  # type: ignore[method-assign]
+    with pytest.raises(BusUnreachable):
+        Lead(bus, lambda: None).taken_in()
+
+
 def test_what_waits_in_a_spool_is_not_taken_in(tmp_path: Path) -> None:
     """The heads of the broker do not count it yet."""
 

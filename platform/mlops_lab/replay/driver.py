@@ -137,6 +137,8 @@ class Driver:
     async def settle(self, tick: datetime) -> None:
         """Tell that event time has come to a tick, and hold until what follows is done. Again changes nothing: a replay that was
         interrupted between the two is taken up here."""
+        if not await self._publisher.all_sent():
+            return  # told to stop: the next replay settles it
         await self._publisher.publish(CONTROL, [Message(CLOCK_REACHED, tick, "clock", {}, id=f"clock-{tick:%Y%m%dT%H%MZ}")])
         await self.hold(tick)
 

@@ -36,9 +36,11 @@ class Lead:
             BusUnreachable, FeatureStoreUnreachable: It cannot be told.
         """
         topics = (OBSERVATIONS, REFERENCES)
-        if self._bus.waiting().keys() & set(topics):
-            return False
+        waits = self._bus.waiting().keys() & set(topics)
+        # The broker is asked although something waits: it may be away for longer than anybody waits for a processor.
         heads = {topic: [self._bus.head(topic, each) for each in range(self._bus.partitions(topic))] for topic in topics}
+        if waits:
+            return False
         said = self._progress()
         if said is None:
             return not any(any(each) for each in heads.values())

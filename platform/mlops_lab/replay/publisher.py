@@ -5,13 +5,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mlops_lab.events import OBSERVATIONS, REFERENCES, SCHEDULE, EventBus, Message
+from mlops_lab.events import CONTROL, OBSERVATIONS, REFERENCES, SCHEDULE, EventBus, Message
 from mlops_lab.replay.client import Answer
 from mlops_lab.replay.journal import Journal
 from mlops_lab.replay.lead import Lead
 from mlops_lab.replay.patience import Patience
 
-TAKEN_IN_TIMEOUT_S = 300.0
+TAKEN_IN_TIMEOUT_S = SENT_TIMEOUT_S = 300.0
 
 Reporting = Callable[[Sequence[Mapping[str, Any]]], object]
 """Publishes feedback items."""
@@ -63,6 +63,12 @@ class Publisher:
             for step in span:
                 yield step
 
+    async def all_sent(self) -> bool:
+        """Wait until nothing waits for the broker: topics are sent one after the other, and a tick must not overtake the outcomes that its
+        windows are decided on. False where we are told to stop before. Raises ServiceNotReady."""
+        await self._patience.until(self._is_sent, SENT_TIMEOUT_S, "What was published did not reach the broker", "`lab events topics`")
+        return not self._bus.waiting()
+
     async def publish(self, topic: str, messages: Sequence[Message]) -> None:
         """Append to a topic; nothing happens without messages."""
         if messages:
@@ -78,6 +84,12 @@ class Publisher:
     async def aside(self, call: Callable[[], Any]) -> Any:
         """What a call gives; in a thread where it may wait for a broker."""
         return call() if self._lead is None and self._reporting is None else await asyncio.to_thread(call)
+
+    async def _is_sent(self) -> bool:
+        if not self._bus.waiting():
+            return True
+        await self.aside(lambda: self._bus.head(CONTROL))  # raises while the broker is away, which may take as long as it likes
+        return False
 
     async def _is_taken_in(self) -> bool:
         assert self._lead is not None
