@@ -1,3 +1,5 @@
+import gc
+
 """The prediction log: what was acknowledged is in it once, whatever dies, and nobody reads half a record."""
 
 import os
@@ -240,6 +242,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, name: str, *fails: bool) -> None:
 
 
 def descriptors() -> int:
+    gc.collect()  # what earlier tests left to the collector must not be let go in between
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
