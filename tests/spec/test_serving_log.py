@@ -1,7 +1,6 @@
-import gc
-
 """The prediction log: what was acknowledged is in it once, whatever dies, and nobody reads half a record."""
 
+import gc
 import os
 import random
 import resource
