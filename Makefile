@@ -12,11 +12,11 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down status doctor test test-services lint fmt bench bench-parts chaos-short chaos lock clean clean-env
+.PHONY: help install env data demo up down status doctor test test-services lint fmt bench bench-parts parity chaos-short chaos lock clean clean-env
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
-	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench, bench-parts and chaos; PYTHON=/path/to/python3.12 chooses the Python."
+	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench, bench-parts, parity and chaos; PYTHON=/path/to/python3.12 chooses the Python."
 
 install: env data ## Install everything: locked packages by hash into .venv, then the flight data
 
@@ -63,6 +63,9 @@ bench: install ## Measure the service beside MLflow and FastAPI; results in test
 
 bench-parts: install ## Measure single parts: each tests/benchmarks/bench_*.py prints its figures
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python "$$bench" $(ARGS) || exit 1; done
+
+parity: install ## Compare 20,000 flights served through Kafka and Redis with training (ARGS='--kafka host:port --redis URL')
+	$(BIN)/python tests/parity_proof.py $(ARGS)
 
 chaos-short: install ## Try to break the service in a few minutes, as CI does (ARGS='F6 F16' for some)
 	$(BIN)/lab chaos --short $(ARGS)

@@ -1,6 +1,7 @@
 """Takes in reported outcomes of a home in child processes that are killed at random moments, while more are reported; then the rest.
 
-`python feedback_and_die.py HOME KILLS SEED`. Children are forks of this process, which has imported everything and opened nothing.
+`python feedback_and_die.py HOME KILLS SEED [SERVERS PREFIX]`; on Kafka where servers and a prefix are given. Children are forks of this
+process, which has imported everything and opened nothing.
 Prints one JSON object: how often a child was killed at work, and how many outcomes were reported.
 """
 
@@ -11,17 +12,19 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import mlops_lab.data.on_delta
 import mlops_lab.data.reported
+import mlops_lab.events.on_kafka
 import mlops_lab.events.on_sqlite
 import mlops_lab.serving.events  # noqa: F401  here, not in each child
-from feedback_builders import a_report, nonsense
+from feedback_builders import a_report, nonsense, on_kafka
 from mlops_lab.bootstrap.founding import found
-from mlops_lab.events import FEEDBACK
+from mlops_lab.events import FEEDBACK, EventBus
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines import feedback
 from pipeline_builders import SmallLab
@@ -29,12 +32,20 @@ from pipeline_builders import SmallLab
 PER_ROUND = 7
 
 
-def child(home: Path) -> int:
+KAFKA = sys.argv[4:6]
+
+
+def lab(home: Path) -> SmallLab:
+    return on_kafka(home, *KAFKA) if KAFKA else SmallLab(home)
+
+
+def child(do: Callable[[], object]) -> int:
+    """A process that does one thing; what talks to a broker must not be forked."""
     pid = os.fork()
     if pid:
         return pid
     try:
-        feedback.take_in_feedback(SmallLab(home))
+        do()
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -42,22 +53,27 @@ def child(home: Path) -> int:
 
 
 def report(home: Path, numbers: range) -> None:
-    bus = SqliteBus(home / "bus.db")
+    bus: EventBus = lab(home).bus if KAFKA else SqliteBus(home / "bus.db")
     bus.publish(FEEDBACK, [nonsense(number) if number % 5 == 4 else a_report(number) for number in numbers])
-    bus.close()
+
+
+def done(do: Callable[[], object]) -> None:
+    if os.waitpid(child(do), 0)[1]:
+        sys.exit("a child failed")
 
 
 def main() -> None:
     home, kills, chance = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
     feedback.CHUNK = 3
-    found(SmallLab(home))
+    done(lambda: found(lab(home)))
     killed = reported = 0
     longest = 0.0
     for _ in range(10 * kills):
-        report(home, range(reported, reported + PER_ROUND))
+        new = range(reported, reported + PER_ROUND)
+        done(lambda new=new: report(home, new))  # type: ignore[misc]  # a default holds the value
         reported += PER_ROUND
         began = time.monotonic()
-        pid = child(home)
+        pid = child(lambda: feedback.take_in_feedback(lab(home)))
         if longest:
             time.sleep(chance.uniform(0, longest))
             os.kill(pid, signal.SIGKILL)
@@ -70,9 +86,7 @@ def main() -> None:
             longest = time.monotonic() - began  # of one round of its own: where in it the others are killed is drawn from this
         if killed == kills:
             break
-    _, status = os.waitpid(child(home), 0)
-    if status:
-        sys.exit("the last child failed")
+    done(lambda: feedback.take_in_feedback(lab(home)))
     print(json.dumps({"killed": killed, "reported": reported}))
 
 

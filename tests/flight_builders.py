@@ -101,6 +101,28 @@ def span(year: Year, after: datetime, until: datetime) -> Year:
     )
 
 
+def another_future(year: Year, since: datetime, seed: int) -> Year:
+    """The same world up to a moment, and another one from one second later: other delays, other weather, more flights."""
+    chance = np.random.default_rng(seed)
+    flights, weather = year.flights.copy(), year.weather.copy()
+    for when, delay in (("departed_at", "departure_delay_min"), ("arrived_at", "arrival_delay_min")):
+        behind = (flights[when] > since) | flights[when].isna()
+        # Two of three happen in the very next second: whoever looks one second too far sees them.
+        seconds = np.where(chance.random(len(flights)) < 2 / 3, 1, chance.integers(1, 12 * 3600, len(flights)))
+        later = pd.Series(pd.Timestamp(since) + pd.to_timedelta(seconds, unit="s"), index=flights.index)
+        flights.loc[behind, when] = later[behind].astype("datetime64[us, UTC]")
+        flights.loc[behind, delay] = chance.integers(-60, 2000, len(flights)).astype(float)[behind]
+    next_second = pd.Timestamp(since + timedelta(seconds=1))
+    more = flights.tail(50).assign(flight_id=[f"new-{i}" for i in range(50)], departed_at=next_second, arrived_at=next_second)
+    behind = weather["observed_at"] > since
+    weather.loc[behind, list(WEATHER)] = chance.uniform(200, 300, (int(behind.sum()), len(WEATHER)))
+    storm = pd.DataFrame([observed(since + timedelta(seconds=1), 999.0, origin=origin) for origin in ("EWR", "JFK", "LGA")])
+    storm["observed_at"] = pd.to_datetime(storm["observed_at"], utc=True).astype("datetime64[us, UTC]")
+    return replace(
+        year, flights=pd.concat([flights, more], ignore_index=True), weather=pd.concat([weather, storm[weather.columns]], ignore_index=True)
+    )
+
+
 def messages_of(year: Year) -> list[messages.Message]:
     """Every fact of a year, by kind and not in order."""
     facts = list(messages.aircraft(year.aircraft, SCHEDULED))

@@ -6,14 +6,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
+import pytest
 
+from flight_builders import another_future, messages_of, span
 from mlops_lab.events import Message
+from mlops_lab.features import FeatureRow
 from mlops_lab.features.rows import Progress, Reading, RowRef
 from mlops_lab.flights.facts import LISTED
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.request import ask
+from mlops_lab.flights.rows import BEHIND_S
 from mlops_lab.flights.source import Year
-from mlops_lab.flights.timeline import Timeline
+from mlops_lab.flights.timeline import Timeline, question
 from mlops_lab.flights.transform import FEATURES
 from mlops_lab.flights.usecase import Flights
 
@@ -78,6 +82,27 @@ def test_a_moment_behind_what_a_row_covers_finds_nothing_and_never_another_mean(
             absent[behind_s] += len(gone)
     assert not any(number for behind_s, number in absent.items() if behind_s <= 3600)
     assert absent[2 * 3600] > 0
+
+
+@pytest.mark.parametrize("hours", [1, 12, 14, 17, 20])
+def test_whatever_happens_after_the_moment_changes_nothing_that_is_read_at_it(year: Year, hours: int) -> None:
+    """Rows hold facts of up to an hour behind the question: other delays, other weather, other flights, from the very next second on."""
+    use_case, moment = FlightsOnline(), MONDAY + timedelta(hours=hours)
+    world = span(year, MONDAY - timedelta(days=3), MONDAY + timedelta(days=1))
+    wanted = world.flights[abs(world.flights["scheduled_departure"] - moment) < timedelta(hours=2)]
+    asks = [ask(question(row) | {"scheduled_departure": moment + timedelta(hours=1)}) for row in wanted.itertuples(index=False)]
+
+    def read(world: Year) -> Sequence[FeatureRow]:
+        rows = use_case.row_state()
+        rows.apply(one for one in messages_of(world) if one.at <= moment + timedelta(seconds=BEHIND_S))
+        return use_case.from_rows(Held(rows.rows())).read_many(asks)
+
+    as_it_was = read(world)
+    assert len(asks) > 20
+    assert any(row.values != as_it_was[0].values for row in as_it_was)
+    for seed in range(3):
+        assert read(another_future(world, moment, seed)) == as_it_was
+    assert read(another_future(world, moment - timedelta(hours=1), 0)) != as_it_was  # what happens before it does
 
 
 def test_what_is_no_row_counts_as_none(year: Year) -> None:
