@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from bus_contract import AT, BusContract, a_fact, everything
@@ -19,6 +19,7 @@ from mlops_lab.events.on_kafka_client import make_consumer
 from mlops_lab.events.on_kafka_topics import describe_topics, ensure_topics
 from mlops_lab.events.spool import SpooledBus
 from mlops_lab.events.topics import ALL_TOPICS, TOPICS
+from mlops_lab.events.wire import encode
 from mlops_lab.settings import EventSettings
 
 
@@ -197,3 +198,47 @@ def test_whatever_the_producer_says_is_one_of_our_errors(bus: KafkaBus, monkeypa
         bus.publish(CONTROL, [a_fact(2)])
     bus.publish(CONTROL, [a_fact(2)])
     assert [delivery.message.data["n"] for delivery in bus.read(CONTROL, 0)] == [1, 2]
+
+
+def test_where_old_messages_were_deleted_reading_begins_at_the_oldest(broker: Broker, bus: KafkaBus) -> None:
+    bus.publish(CONTROL, [a_fact(number) for number in range(10)])
+    admin = AdminClient({"bootstrap.servers": broker.servers})
+    for removal in admin.delete_records([TopicPartition(broker.name(CONTROL), 0, 7)]).values():
+        removal.result(timeout=10)
+
+    assert [delivery.offset for delivery in bus.read(CONTROL, 0)] == [8, 9, 10]
+    assert [delivery.offset for delivery in bus.read(CONTROL, 3, limit=2)] == [8, 9]
+    assert bus.head(CONTROL) == 10
+
+
+def test_a_topic_whose_messages_were_all_deleted_goes_on_from_its_head(broker: Broker, bus: KafkaBus) -> None:
+    bus.publish(CONTROL, [a_fact(number) for number in range(10)])
+    admin = AdminClient({"bootstrap.servers": broker.servers})
+    for removal in admin.delete_records([TopicPartition(broker.name(CONTROL), 0, 10)]).values():
+        removal.result(timeout=10)
+
+    assert list(bus.read(CONTROL, 0)) == []
+    assert bus.head(CONTROL) == 10
+    bus.publish(CONTROL, [a_fact(10)])
+    assert [delivery.offset for delivery in bus.read(CONTROL, 0)] == [11]
+
+
+def test_transactions_of_others_leave_gaps_and_what_they_took_back_is_not_read(broker: Broker, bus: KafkaBus) -> None:
+    """The marks that end a transaction take up offsets of their own: an end that no message has is no reason to wait."""
+    other = Producer({"bootstrap.servers": broker.servers, "transactional.id": f"{broker.prefix}other"})
+    other.init_transactions(10)
+    for number, end in ((1, other.commit_transaction), (2, other.abort_transaction), (3, other.commit_transaction)):
+        other.begin_transaction()
+        for record in encode(TOPICS[CONTROL], [a_fact(number)]):
+            other.produce(broker.name(CONTROL), record.value, record.key)
+        other.flush(10)
+        end(10)
+
+    found = bus.read(CONTROL, 0)
+    assert [(delivery.offset, delivery.message.data["n"]) for delivery in found] == [(1, 1), (5, 3)]
+    assert bus.head(CONTROL) == 6
+    for _ in range(3):
+        assert list(bus.read(CONTROL, 5)) == []
+    assert list(KafkaBus(broker).read(CONTROL, 5)) == []
+    bus.publish(CONTROL, [a_fact(4)])
+    assert [delivery.message.data["n"] for delivery in bus.read(CONTROL, 5)] == [4]
