@@ -1,6 +1,6 @@
 """Feast itself, with the views of flights and nothing else: what our readers of its tables are held to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ from feast import Entity, FeatureStore, FeatureView, Field, FileSource, PushSour
 from feast.data_source import PushMode
 from feast.types import Bytes
 
+from mlops_lab.features import Ask, Value
 from mlops_lab.features.feast_layout import ENTITY_KEY_VERSION, PROJECT
+from mlops_lab.features.on_demand import columns_of
 from mlops_lab.features.on_feast import FeastStore
 from mlops_lab.features.rows import Progress, RowRef, components_of
 from mlops_lab.flights.online_usecase import FlightsOnline
@@ -77,3 +79,13 @@ class Kept:
 
 def a_store(folder: Path, kept: Kept | None = None) -> FeastStore:
     return FeastStore(folder / "feast", FlightsOnline(), folder / "online.db", kept or Kept())
+
+
+def answers_of_feast(store: FeastStore, service: str, asks: Sequence[Ask]) -> list[tuple[Value, ...]]:
+    """What Feast itself answers from its online store, in the order of the use case's features."""
+    columns = columns_of(store.use_case, asks)
+    entity_rows = [{name: values[place] for name, values in columns.items()} for place in range(len(asks))]
+    feast = store.opened()
+    # Short names: asked for full ones, Feast gives back the keys and leaves out what a Python view computed.
+    told = feast.get_online_features(feast.get_feature_service(service), entity_rows).to_dict()
+    return list(zip(*(told[feature.name] for feature in store.use_case.features), strict=True))

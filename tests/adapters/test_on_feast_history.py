@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,24 +11,28 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from feast_builders import SAID, a_store
+from feast_builders import SAID, a_store, answers_of_feast
 from mlops_lab.errors import NotEnoughData, UnknownName
 from mlops_lab.events import Message
 from mlops_lab.features import Ask
+from mlops_lab.features.feast_layout import Layout
 from mlops_lab.features.history import history
 from mlops_lab.features.in_memory import MemoryRows
-from mlops_lab.features.on_demand import columns_of
 from mlops_lab.features.on_feast_history import historical, write_history
 from mlops_lab.features.on_feast_services import VersionService, register, services
+from mlops_lab.features.on_sqlite import SqliteRows
 from mlops_lab.flights import messages
+from mlops_lab.flights.facts import LISTED
 from mlops_lab.flights.offline import history_features
 from mlops_lab.flights.online_usecase import FlightsOnline
+from mlops_lab.flights.rows import VIEWS
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import Timeline
 from mlops_lab.flights.transform import ASKED_BEFORE_DEPARTURE, FEATURES
 
-START, FROM, UNTIL = (datetime(2013, 4, day, tzinfo=UTC) for day in (1, 3, 4))
+START, FROM, UNTIL = datetime(2013, 4, 1, tzinfo=UTC), datetime(2013, 4, 2, 18, tzinfo=UTC), datetime(2013, 4, 4, tzinfo=UTC)
 NAMES = [feature.name for feature in FEATURES]
+FROM_FACTS = ("origin_delay_3h_min", "carrier_delay_3h_min", "destination_delay_6h_min", "aircraft_delay_min", "temperature_f")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +44,7 @@ def facts(year: Year) -> list[Message]:
 
 @pytest.fixture(scope="module")
 def flights(year: Year) -> pd.DataFrame:
-    """More than 900 flights whose moment lies in the last of the three days."""
+    """The flights whose moment lies in the last thirty hours of the three days."""
     moments = year.flights["scheduled_departure"] - ASKED_BEFORE_DEPARTURE
     return year.flights[(moments > FROM) & (moments <= UNTIL)].reset_index(drop=True)
 
@@ -75,7 +80,7 @@ def found(tmp_path_factory: pytest.TempPathFactory, facts: list[Message], asks: 
 
 
 def test_feasts_join_gives_what_our_own_gives(found: pd.DataFrame, year: Year, flights: pd.DataFrame) -> None:
-    assert len(flights) > 800
+    assert len(flights) > 1000
     near = year.flights["scheduled_departure"].between(START - timedelta(days=1), UNTIL + timedelta(days=2))
     known = year.flights[near & ((year.flights["departed_at"] > START) | year.flights["departed_at"].isna())]
     known = known.assign(arrived_at=known["arrived_at"].where(known["arrived_at"] > START))
@@ -109,7 +114,7 @@ def test_what_was_served_is_what_training_reads(found: pd.DataFrame, facts: list
 def test_nothing_that_happens_later_changes_a_training_set(
     found: pd.DataFrame, facts: list[Message], asks: list[Ask], tmp_path: Path
 ) -> None:
-    """Every fact behind a moment says something else, some are gone, others are new: what is read at the moment stays."""
+    """Every fact behind a moment says something else, some are gone, others are new: what is read up to the moment stays."""
     moment = sorted(ask.moment for ask in asks)[len(asks) // 2]
     chance = random.Random(7)
     poisoned = []
@@ -119,13 +124,19 @@ def test_nothing_that_happens_later_changes_a_training_set(
         elif "delay_min" in fact.data:
             lie = replace(fact, data={**fact.data, "delay_min": chance.randint(-60, 900)})
             poisoned += chance.choice(([], [lie], [lie, replace(lie, id=f"{lie.id}-new", data={**lie.data, "flight_id": "another"})]))
+        else:  # weather, or an aircraft that is listed anew
+            poisoned += chance.choice(([], [replace(fact, data=dict.fromkeys(fact.data, float(chance.randint(0, 99))))]))
+    listed = [fact for fact in facts if fact.type == LISTED]
+    poisoned += [replace(fact, at=moment + timedelta(minutes=1), data={"seats": 1.0, "built": 1903.0}) for fact in listed]
     before = [place for place, ask in enumerate(asks) if ask.moment <= moment]
     assert len(before) > 300
     again = through_feast(tmp_path, poisoned, [asks[place] for place in before])
     assert_frame_equal(again, found.iloc[before].reset_index(drop=True), check_exact=True)
     later = [place for place, ask in enumerate(asks) if ask.moment > moment + timedelta(hours=2)]
     lied = through_feast(tmp_path / "later", poisoned, [asks[place] for place in later])
-    assert not lied.equals(found.iloc[later].reset_index(drop=True))  # the poison is one
+    true = found.iloc[later].reset_index(drop=True)
+    for name in (*FROM_FACTS, "seats"):
+        assert not lied[name].equals(true[name])  # the poison is one
 
 
 def test_the_order_of_facts_does_not_matter(found: pd.DataFrame, facts: list[Message], asks: list[Ask], tmp_path: Path) -> None:
@@ -155,19 +166,21 @@ def test_each_model_version_has_a_service_with_the_features_that_it_reads(tmp_pa
     assert services(store) == found
 
 
-def test_feast_answers_through_a_version_s_service(tmp_path: Path, facts: list[Message], asks: list[Ask]) -> None:
+def test_feast_answers_through_a_service_what_the_reader_without_it_does(tmp_path: Path, facts: list[Message], asks: list[Ask]) -> None:
+    """Three ways to the same rows: Feast's own, through the service of a version; the small reader; rows in memory."""
     use_case, store = FlightsOnline(), a_store(tmp_path)
     state = use_case.row_state()
     state.apply(facts)
-    rows = MemoryRows()
-    rows.held.update(state.rows())
     store.write(state.rows(), SAID)
-    register(store, {2: (["origin_delay_3h_min", "aircraft_delay_min"], "bb")})
-    last = sorted(asks, key=lambda ask: ask.moment)[-20:]
-    feast = store.opened()
-    columns = columns_of(use_case, last)
-    entity_rows = [{name: values[place] for name, values in columns.items()} for place in range(len(last))]
-    told = feast.get_online_features(feast.get_feature_service("flight-delay-v2"), entity_rows).to_dict()
-    ours = [dict(zip(NAMES, row.values, strict=True)) for row in use_case.from_rows(rows).read_many(last)]
-    for name in ("origin_delay_3h_min", "aircraft_delay_min"):
-        assert told[name] == [each[name] for each in ours]
+    register(store, {2: (NAMES, "bb")})
+    last = sorted(asks, key=lambda ask: ask.moment)[-100:]
+
+    told = answers_of_feast(store, "flight-delay-v2", last)
+
+    with closing(SqliteRows(tmp_path / "online.db", Layout(VIEWS), deadline_s=5)) as reader:
+        assert told == [row.values for row in use_case.from_rows(reader).read_many(last)]
+    memory = MemoryRows()
+    memory.held.update(state.rows())
+    assert told == [row.values for row in use_case.from_rows(memory).read_many(last)]
+    known = [dict(zip(NAMES, values, strict=True)) for values in told]
+    assert all(sum(row[name] is not None for row in known) > 20 for name in FROM_FACTS)

@@ -2,20 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import orjson
 import pandas as pd
 import pytest
 import redis
 
+from feast_builders import answers_of_feast
 from mlops_lab.bootstrap.feature_store import feature_store
 from mlops_lab.errors import FeatureStoreUnreachable
 from mlops_lab.features.feast_layout import Layout
 from mlops_lab.features.on_feast import FeastStore
+from mlops_lab.features.on_feast_services import register
 from mlops_lab.features.on_redis import RedisRows
 from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import Progress, RowRef
+from mlops_lab.flights import messages
 from mlops_lab.flights.online_usecase import FlightsOnline
+from mlops_lab.flights.request import ask
+from mlops_lab.flights.source import Year
+from mlops_lab.flights.timeline import Timeline
 from mlops_lab.settings import FeatureSettings, Settings
 
 SAID = Progress({"observations": (3, 4)}, 1_364_800_000, 1.7e9, "epoch-1")
@@ -38,6 +46,27 @@ def test_rows_are_read_alike_by_feast_and_without_it(store: FeastStore, features
         assert reader.read(wanted) == ([*rows.values(), None], SAID, 0)
     assert store.rows(wanted) == [*rows.values(), None]
     assert store.progress() == SAID
+
+
+def test_features_are_answered_alike_by_feast_and_without_it(store: FeastStore, features_on_redis: FeatureSettings, year: Year) -> None:
+    """Through the feature service of a version, from Redis: every feature of each flight, exactly."""
+    use_case, start, end = FlightsOnline(), datetime(2013, 4, 2, tzinfo=UTC), datetime(2013, 4, 3, 15, tzinfo=UTC)
+    state, timeline = use_case.row_state(), Timeline(year, seed=7)
+    state.apply([*messages.aircraft(year.aircraft, start), *(fact for step in timeline.steps(start, end) for fact in step.facts)])
+    asks = [ask(orjson.loads(body) | {"scheduled_departure": end + timedelta(hours=1)}) for _, body in last_questions(timeline, end)]
+    store.write(state.rows(), SAID)
+    register(store, {1: ([feature.name for feature in use_case.features], "digest")})
+
+    told = answers_of_feast(store, "flight-delay-v1", asks)
+
+    with closing(RedisRows(Address.of(features_on_redis.redis), Layout(use_case.row_views), deadline_s=5)) as reader:
+        assert told == [row.values for row in use_case.from_rows(reader).read_many(asks)]
+    assert len(told) > 30
+    assert sum(value is not None for values in told for value in values) > 15 * len(told)
+
+
+def last_questions(timeline: Timeline, end: datetime) -> list[tuple[str, bytes]]:
+    return [question for step in timeline.steps(end - timedelta(hours=1), end) for question in step.questions]
 
 
 def test_what_is_written_last_stands_although_the_clock_was_put_back(store: FeastStore, monkeypatch: pytest.MonkeyPatch) -> None:
