@@ -98,6 +98,7 @@ def page(found: list[Cost]) -> str:
         "# What Feast's push costs",
         "",
         f"Rows of {ROW_BYTES} bytes of one view, medians. `write_to_online_store` is what `push` calls for each view of its source.",
+        "CPU time is that of the writer; the clock's depends on what else the machine does.",
         "",
         "| store | call | rows of a batch | ms | CPU ms | rows per CPU second |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -29,7 +29,7 @@ def apply(output: Output) -> None:
 @click.command
 @click.pass_obj
 def services(output: Output) -> None:
-    """List the feature services: for each model version, the features that it reads."""
+    """List the feature services: for each model version, the features that it reads, and what it is now."""
     from mlops_lab.bootstrap.feature_store import feature_store
     from mlops_lab.features import on_feast_services
 
@@ -38,9 +38,25 @@ def services(output: Output) -> None:
 
 
 def show(output: Output, lab: "Lab", found: "Sequence[VersionService]") -> None:
-    """Print the services with the state of their versions, and what to do where there are none."""
-    rows = [[one.name, one.version, lab.ledger.state(one.version), len(one.features), one.scorer_sha256[:12]] for one in found]
-    output.table(["feature service", "version", "state", "features", "scorer"], rows)
-    if not found:
-        output.say("No model version has a feature service. Next: `lab train` registers a version, `lab features apply` tells Feast.")
-    output.result({"services": [one._asdict() for one in found]})
+    """Print the services with what their versions are now, and what to do about versions that have none."""
+    from mlops_lab.registry.version import Role
+
+    roles: dict[int, list[str]] = {}
+    for role in Role:
+        line = lab.ledger.current(role)
+        if line is not None and line.version is not None:
+            roles.setdefault(line.version, []).append(role if line.weight == 1 else f"{role} {line.weight:.0%}")
+    numbers = {version.number for version in lab.ledger.versions()}
+    states = {one.version: str(lab.ledger.state(one.version)) if one.version in numbers else "not in the ledger" for one in found}
+    rows = [
+        [one.name, one.version, states[one.version], ", ".join(roles.get(one.version, ())), len(one.features), one.scorer_sha256[:12]]
+        for one in found
+    ]
+    output.table(["feature service", "version", "state", "role", "features", "scorer"], rows)
+    without = sorted(numbers - set(states))
+    if without:
+        output.say(f"Without a feature service: version {', '.join(map(str, without))}. Next: `lab features apply`.")
+    elif not found:
+        output.say("No model version is registered yet. Next: `lab train`, then `lab features apply`.")
+    told = [one._asdict() | {"state": states[one.version], "roles": roles.get(one.version, [])} for one in found]
+    output.result({"services": told, "without": without})

@@ -21,14 +21,15 @@ def history(output: Output, start: datetime, end: datetime) -> None:
     """Write what each row of the online table was at each moment of a span, for Feast's offline store.
 
     It is made of the accepted batches. Feast's `get_historical_features` then finds for a flight what a question at its moment would
-    have been answered from. A month takes a minute, and some tens of megabytes.
+    have been answered from. A month takes some ten seconds and five megabytes.
     """
-    from mlops_lab.bootstrap.feature_store import feature_store
+    if end <= start:
+        raise UsageError(f"The span ends at {end:%Y-%m-%d} and begins at {start:%Y-%m-%d}.", "give a --from before --until.")
+
+    from mlops_lab.bootstrap.feature_store import feature_store  # late: Feast takes seconds, and a wrong span is told before
     from mlops_lab.features.history import history as states_of
     from mlops_lab.features.on_feast_history import write_history
 
-    if end <= start:
-        raise UsageError(f"The span ends at {end:%Y-%m-%d} and begins at {start:%Y-%m-%d}.", "give a --from before --until.")
     lab = open_lab()
     store = feature_store(lab.settings)
     snapshot = lab.snapshots.latest(before=end + timedelta(days=366))
