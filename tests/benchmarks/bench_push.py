@@ -18,8 +18,9 @@ import pandas as pd
 from feast.data_source import PushMode
 
 from mlops_lab.features.on_feast import CREATED_AT, EVENT_AT, FeastStore, push_source
-from mlops_lab.features.on_redis import Address, RedisProgress
+from mlops_lab.features.on_redis import RedisProgress
 from mlops_lab.features.on_sqlite import FILE, SqliteProgress
+from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import components_of
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.rows import AIRCRAFT
