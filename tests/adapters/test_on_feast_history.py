@@ -18,6 +18,7 @@ from mlops_lab.features import Ask
 from mlops_lab.features.feast_layout import Layout
 from mlops_lab.features.history import history
 from mlops_lab.features.in_memory import MemoryRows
+from mlops_lab.features.on_feast import FeastStore
 from mlops_lab.features.on_feast_history import historical, write_history
 from mlops_lab.features.on_feast_services import VersionService, register, services
 from mlops_lab.features.on_sqlite import SqliteRows
@@ -68,15 +69,23 @@ def asks(flights: pd.DataFrame) -> list[Ask]:
     ]
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, facts: list[Message]) -> FeastStore:
+    """With the history of the three days."""
+    store = a_store(tmp_path_factory.mktemp("feast"))
+    write_history(store, history(facts, FlightsOnline().row_state))
+    return store
+
+
+@pytest.fixture(scope="module")
+def found(store: FeastStore, asks: list[Ask]) -> pd.DataFrame:
+    return historical(store, asks)
+
+
 def through_feast(folder: Path, facts: Sequence[Message], asks: Sequence[Ask]) -> pd.DataFrame:
     store = a_store(folder)
     write_history(store, history(facts, FlightsOnline().row_state))
     return historical(store, asks)
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory, facts: list[Message], asks: list[Ask]) -> pd.DataFrame:
-    return through_feast(tmp_path_factory.mktemp("feast"), facts, asks)
 
 
 def test_feasts_join_gives_what_our_own_gives(found: pd.DataFrame, year: Year, flights: pd.DataFrame) -> None:
@@ -144,6 +153,12 @@ def test_the_order_of_facts_does_not_matter(found: pd.DataFrame, facts: list[Mes
     some = random.Random(8).sample(range(len(asks)), 200)
     again = through_feast(tmp_path, [*shuffled, *shuffled[:500]], [asks[place] for place in some])
     assert_frame_equal(again, found.iloc[some].reset_index(drop=True), check_exact=True)
+
+
+def test_a_version_s_service_gives_the_features_that_it_reads_in_its_order(store: FeastStore, found: pd.DataFrame, asks: list[Ask]) -> None:
+    wanted = ["aircraft_delay_min", "carrier", "origin_delay_3h_min"]
+    (service,) = register(store, {7: (wanted, "digest")})
+    assert_frame_equal(historical(store, asks[:300], service), found.loc[:299, wanted], check_exact=True)
 
 
 def test_without_a_history_there_is_no_training_set(tmp_path: Path, asks: list[Ask]) -> None:

@@ -10,6 +10,7 @@ from mlops_lab.errors import NotEnoughData
 from mlops_lab.features.history import RowAt
 from mlops_lab.features.on_demand import columns_of
 from mlops_lab.features.on_feast import CREATED_AT, EVENT_AT, FeastStore, history_file, on_demand_view
+from mlops_lab.features.on_feast_services import VersionService
 from mlops_lab.features.rows import components_of
 from mlops_lab.features.view import Ask, Kind
 
@@ -62,11 +63,16 @@ def write_history(store: FeastStore, states: Iterable[RowAt]) -> dict[str, int]:
     return counts
 
 
-def historical(store: FeastStore, asks: Sequence[Ask]) -> pd.DataFrame:
+def historical(store: FeastStore, asks: Sequence[Ask], service: VersionService | None = None) -> pd.DataFrame:
     """The features of each question as known at its moment, by Feast's own point-in-time join.
 
+    Args:
+        store: Whose offline store is joined.
+        asks: The questions.
+        service: The model version whose features are wanted; all of the use case where it is left out.
+
     Returns:
-        One row per question, in their order; columns are the use case's features, numbers as float64 with NaN for unknown.
+        One row per question, in their order; columns are the features, numbers as float64 with NaN for unknown.
 
     Raises:
         NotEnoughData: No history was written yet.
@@ -75,17 +81,20 @@ def historical(store: FeastStore, asks: Sequence[Ask]) -> pd.DataFrame:
     use_case = store.use_case
     if not all(history_file(store.folder, view.name).is_file() for view in use_case.row_views):
         raise NotEnoughData("The offline store has no history of rows yet.", "write it with `lab features history`.")
-    names = [feature.name for feature in use_case.features]
+    names = [feature.name for feature in use_case.features] if service is None else list(service.features)
     questions = pd.DataFrame(columns_of(use_case, asks))
     questions[_PLACE] = range(len(asks))
     questions[EVENT_AT] = pd.to_datetime([ask.moment for ask in asks], utc=True)
     with store.outages():
         view = on_demand_view(use_case)
-        wanted = [f"{view}:{name}" for name in names]
+        feast = store.opened()
+        wanted = [f"{view}:{name}" for name in names] if service is None else feast.get_feature_service(service.name)
         # Full names: carrier, origin and destination are join keys and features.
-        found = store.opened().get_historical_features(questions, wanted, full_feature_names=True).to_df()
+        found = feast.get_historical_features(questions, wanted, full_feature_names=True).to_df()
     ordered = found.sort_values(_PLACE, ignore_index=True)[[f"{view}__{name}" for name in names]].set_axis(names, axis=1)
-    return ordered.astype({feature.name: "float64" for feature in use_case.features if feature.kind == Kind.NUMBER})
+    return ordered.astype(
+        {feature.name: "float64" for feature in use_case.features if feature.kind == Kind.NUMBER and feature.name in names}
+    )
 
 
 _TIME = pa.timestamp("us", tz="UTC")
