@@ -12,10 +12,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down status doctor test test-services lint fmt bench bench-parts parity chaos-short chaos lock clean clean-env
+.PHONY: help install env data demo up down status doctor test test-services lint fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock clean clean-env
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench, bench-parts, parity and chaos; PYTHON=/path/to/python3.12 chooses the Python."
 
 install: env data ## Install everything: locked packages by hash into .venv, then the flight data
@@ -72,6 +72,18 @@ chaos-short: install ## Try to break the service in a few minutes, as CI does (A
 
 chaos: install ## Try to break the service at full size (half an hour), and write platform/docs/faults.md
 	$(BIN)/lab chaos --long --write $(ARGS)
+
+# These kill a Kafka broker of this machine. BROKER starts it on the data it had and returns when it answers, BROKER_PID is the file with
+# its pid, LAB_EVENTS__KAFKA its address.
+BROKER ?=
+BROKER_PID ?=
+FAULTS ?= E1 E2 E3 E4
+
+chaos-events-short: install ## Kill broker, stream processor and Redis a few times, as CI does (BROKER='...' BROKER_PID=FILE FAULTS='E1 E2')
+	$(BIN)/lab chaos --short --broker "$(BROKER)" --broker-pid "$(BROKER_PID)" $(FAULTS) $(ARGS)
+
+chaos-events: install ## The same at full size (half an hour), and write platform/docs/faults.md
+	$(BIN)/lab chaos --long --write --broker "$(BROKER)" --broker-pid "$(BROKER_PID)" $(FAULTS) $(ARGS)
 
 # UPGRADE=--upgrade takes newer versions; without it the versions stay and only what pyproject.toml changed moves.
 UPGRADE ?=

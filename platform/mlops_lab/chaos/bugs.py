@@ -7,5 +7,7 @@ BUGS: tuple[str, ...] = (
     "F5: a refused package was only told on stderr. Now each leaves an incident in the prediction log, which becomes an audit entry.",
     "Bad input: garbage behind a request ended the writing before its reply, whose failure then cost every other reply of the same turn: "
     "ordinary callers waited for ever. Now it is refused behind the reply, and one that cannot be sent costs nobody else theirs.",
+    "E3: a store that came back empty while rows waited for it got these rows and the progress behind them, so the processor found its own "
+    "progress there and never wrote the others: with a slow stream, features were missing for good. Now it looks before each write.",
     "F15: a merge had left a second predictor without the fault on purpose, so that a drill of a canary with errors saw none.",
 )

@@ -77,14 +77,14 @@ def _take_away(home: Home, how: str, seed: int, seconds: int) -> Without:
         plan = Plan((replica.port,), str(history), str(home.bodies), how.replace(" ", "-"), connections=3, pause_ms=10, seed=seed)
         with Client(plan) as client:
             client.await_answers()
-            before = _age(replica, _THEN)
+            before = weather_age(replica, _AIRPORT, _THEN)
             with _WAYS[how](home, _BUS):
                 time.sleep(seconds)
-                without = _age(replica, later)
+                without = weather_age(replica, _AIRPORT, later)
                 status, body = replica.get("/readyz")
             back = time.monotonic()
             _publish(home, later)
-            while (after := _age(replica, later)) != 0.0 and time.monotonic() - back < 2 * BACK_S:
+            while (after := weather_age(replica, _AIRPORT, later)) != 0.0 and time.monotonic() - back < 2 * BACK_S:
                 time.sleep(0.05)
             counted_s = time.monotonic() - back if after == 0.0 else float("inf")
             client.stop()
@@ -126,12 +126,12 @@ def _publish(home: Home, at: datetime) -> None:
     bus.close()
 
 
-def _age(replica: Replica, at: datetime) -> float | None:
-    """How old the airport's weather is in an answer about a moment."""
+def weather_age(replica: Replica, airport: str, at: datetime) -> float | None:
+    """How old an airport's weather is in an answer about a moment, in seconds; None where it is not known, or nothing answers."""
     from mlops_lab.flights.transform import ASKED_BEFORE_DEPARTURE
 
     departs = f"{at + ASKED_BEFORE_DEPARTURE:%Y-%m-%dT%H:%M:%SZ}"
-    flight = {"flight_id": "chaos", "scheduled_departure": departs, "carrier": "UA", "origin": _AIRPORT, "destination": "IAH"}
+    flight = {"flight_id": "chaos", "scheduled_departure": departs, "carrier": "UA", "origin": airport, "destination": "IAH"}
     status, body = replica.predict(orjson.dumps(flight))
     age: float | None = orjson.loads(body)["feature_ages_s"]["weather"] if status == 200 else None
     return age

@@ -1,4 +1,4 @@
-"""What a fault is: something that is done to a running service, and a checker that says from outside whether a promise held."""
+"""What a fault is: something that is done to what runs, and a checker that says from outside whether a promise held."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,12 +67,13 @@ class Fault(Generic[Seen]):
     Attributes:
         id: As in `lab chaos F6`.
         title: A few words.
-        does: What is done to the service.
+        does: What is done.
         promise: What holds nevertheless.
         asked: The figure to reach, for the long form.
         run: Does it: world, seed, size. Starts and ends its own processes.
         check: Reads the evidence. Must be able to fail; its test shows how.
         needs: Programs that have to be on the machine.
+        kills_broker: Needs a broker that may be killed, which is not for this package to find.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Fault(Generic[Seen]):
     run: "Callable[[World, int, Size], Seen]"
     check: Callable[[Seen], Finding]
     needs: tuple[str, ...] = ()
+    kills_broker: bool = False
 
     def prove(self, world: "World", seed: int, size: Size) -> Finding:
         """Run, then check."""

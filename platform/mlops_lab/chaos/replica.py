@@ -2,24 +2,17 @@
 
 import http.client
 import json
-import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from mlops_lab.bootstrap.services import QUIET
+from mlops_lab.chaos.process import Process
 from mlops_lab.errors import ServiceNotReady
 
 SERVE = "mlops_lab.bootstrap.serve"
-
-_LOOK_EVERY_S = 0.01
 
 
 def free_port() -> int:
@@ -39,8 +32,8 @@ class Trace:
     text: int = 64
 
 
-class Replica:
-    """A process that is started as often as one likes; as a context it leaves nothing running.
+class Replica(Process):
+    """A serving process.
 
     Args:
         settings: LAB_ variables; no other ones reach the process.
@@ -50,26 +43,13 @@ class Replica:
     """
 
     def __init__(self, settings: Mapping[str, str], stderr: Path, *, stepped: Path | None = None, traced: Trace | None = None) -> None:
-        self._env = {name: value for name, value in os.environ.items() if not name.startswith("LAB_")} | QUIET | dict(settings)
-        self._stderr = stderr
-        self._argv = [sys.executable, "-m", "mlops_lab.chaos.stepped", str(stepped)] if stepped else [sys.executable, "-m", SERVE]
+        argv = [sys.executable, "-m", "mlops_lab.chaos.stepped", str(stepped)] if stepped else [sys.executable, "-m", SERVE]
         if traced is not None:
             # -D: strace is the grandchild, so that the process stays our child and its pid is the one to signal.
             options = ["-D", "-f", "--seccomp-bpf", "-ttt", "-yy", "-s", str(traced.text), "-e", f"trace={traced.calls}"]
-            self._argv = ["strace", *options, "-o", str(traced.path), *self._argv]
-        self._process: subprocess.Popen[bytes] | None = None
+            argv = ["strace", *options, "-o", str(traced.path), *argv]
+        super().__init__(argv, settings, stderr)
         self.port = int(settings["LAB_SERVICE__PORT"])
-        self.started_ns = 0
-
-    @property
-    def pid(self) -> int:
-        """Of the process that runs now."""
-        assert self._process is not None, "not started"
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
 
     def start(self, within_s: float = 30.0) -> float:
         """Start it, and wait until it says that it is ready.
@@ -81,24 +61,7 @@ class Replica:
             ServiceNotReady: It ended, or is not ready in time.
         """
         self.spawn()
-        while not self.is_ready():
-            if not self.alive or self.seconds > within_s:
-                said = self._stderr.read_text(errors="replace")[-2000:]
-                raise ServiceNotReady(f"The replica was not ready after {self.seconds:.1f} s. It said:\n{said}", "read what it said.")
-            time.sleep(_LOOK_EVERY_S)
-        return self.seconds
-
-    def spawn(self) -> None:
-        """Start it and do not wait."""
-        assert not self.alive, "it runs already"
-        with self._stderr.open("ab") as said:
-            self.started_ns = time.monotonic_ns()
-            self._process = subprocess.Popen(self._argv, env=self._env, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-
-    @property
-    def seconds(self) -> float:
-        """Since its start."""
-        return (time.monotonic_ns() - self.started_ns) / 1e9
+        return self.await_("The replica was not ready", self.is_ready, within_s)
 
     def is_ready(self) -> bool:
         """Whether /readyz answers 200 now."""
@@ -135,38 +98,3 @@ class Replica:
             return 0, repr(error).encode()
         finally:
             connection.close()
-
-    def kill(self) -> None:
-        """`kill -9`, and reap."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-    def begin_end(self) -> None:
-        """SIGTERM, without waiting."""
-        assert self._process is not None, "not started"
-        self._process.send_signal(signal.SIGTERM)
-
-    def end(self, within_s: float = 20.0) -> int | None:
-        """SIGTERM, and wait. Returns the exit code; None when it did not end in time and had to be killed."""
-        self.begin_end()
-        assert self._process is not None
-        try:
-            return self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return None
-
-    def resident_kib(self) -> int:
-        """Resident memory, from /proc."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1])
-        return 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.alive:
-            self.end(5.0)

@@ -5,14 +5,17 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mlops_lab.chaos.broker import BROKER_WANTED, Broker
 from mlops_lab.chaos.fault import CannotProve, Fault, Finding, Result, Size
 from mlops_lab.chaos.world import World
 from mlops_lab.errors import LabError
 
 
-def require_tools(faults: Sequence[Fault[Any]]) -> None:
-    """Before anything is started. Raises CannotProve where a program is missing."""
+def require_tools(faults: Sequence[Fault[Any]], broker: Broker | None = None) -> None:
+    """Before anything is started. Raises CannotProve where a program is missing, or the broker."""
     for fault in faults:
+        if fault.kills_broker and broker is None:
+            raise CannotProve(f"{fault.id} ({fault.title}) needs a broker that may be killed.", BROKER_WANTED)
         for program in fault.needs:
             if shutil.which(program) is None:
                 raise CannotProve(

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import orjson
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import OPERATOR, TRAINER
+from mlops_lab.chaos.broker import Broker
 from mlops_lab.chaos.replica import Replica, Trace, free_port
 from mlops_lab.events import OBSERVATIONS, REFERENCES
 from mlops_lab.registry.ledger import OVERRIDE
@@ -21,6 +24,12 @@ from mlops_lab.scoring.forest import Forest
 from mlops_lab.scoring.keys import signing_key
 from mlops_lab.scoring.manifest import Manifest, sha256, sign
 from mlops_lab.scoring.store import Package
+
+if TYPE_CHECKING:  # pandas comes with it
+    from mlops_lab.flights.source import Year
+
+Sections = Mapping[str, Mapping[str, object]]
+EMBEDDED: Sections = MappingProxyType({"events": {"bus": "embedded"}, "features": {"store": "process"}})
 
 CUT = datetime(2013, 1, 29, tzinfo=UTC)
 """Event time: trained on the weeks before, facts of the days before, questions about the day after."""
@@ -140,20 +149,36 @@ class World:
 
     Args:
         root: The folder; who made it removes it.
-        open_lab: The ports of a home at a path.
+        open_lab: The ports of a home at a path, with sections of settings that it is to have.
+        broker: May be killed; None where none was given.
     """
 
-    def __init__(self, root: Path, open_lab: Callable[[Path], Lab]) -> None:
+    def __init__(self, root: Path, open_lab: Callable[[Path, Sections], Lab], broker: Broker | None = None) -> None:
         self.root = root
+        self.broker = broker
         self._open_lab = open_lab
         self._made = 0
 
-    def home(self) -> Home:
+    def home(self, sections: Sections = EMBEDDED) -> Home:
         """A fresh home, a copy of the template."""
-        self._made += 1
-        path = self.root / f"home-{self._made}"
+        path = self._path()
         shutil.copytree(self.materials.template, path)
-        return Home(self._open_lab(path), self.materials)
+        return Home(self._open_lab(path, sections), self.materials)
+
+    def fresh(self, sections: Sections) -> Lab:
+        """The ports of a home in which nothing is."""
+        return self._open_lab(self._path(), sections)
+
+    def _path(self) -> Path:
+        self._made += 1
+        return self.root / f"home-{self._made}"
+
+    @cached_property
+    def year(self) -> "Year":
+        """The flights of 2013, read once."""
+        from mlops_lab.flights.source import load
+
+        return load(self._open_lab(self.root / "template", EMBEDDED).settings.data)
 
     @cached_property
     def materials(self) -> Materials:
@@ -161,15 +186,15 @@ class World:
         from mlops_lab.flights.messages import aircraft
         from mlops_lab.flights.offline import history_features  # late: pandas and scikit-learn are slow to import
         from mlops_lab.flights.request import LATE_AFTER_MIN
-        from mlops_lab.flights.source import Year, load
+        from mlops_lab.flights.source import Year
         from mlops_lab.flights.timeline import Timeline
         from mlops_lab.flights.usecase import RECIPE
         from mlops_lab.training.rows import TrainingRows
 
         template = self.root / "template"
-        lab = self._open_lab(template)
+        lab = self._open_lab(template, EMBEDDED)
         found(lab)
-        year = load(lab.settings.data)
+        year = self.year
         flights = year.flights[year.flights["scheduled_departure"].between(_SINCE, CUT + timedelta(days=2))].reset_index(drop=True)
         weather = year.weather[year.weather["observed_at"].between(_SINCE, CUT + timedelta(days=2))]
         past = (flights["scheduled_departure"] < CUT) & flights["arrived_at"].notna()

@@ -1,4 +1,4 @@
-"""`lab chaos`: the promises of the service, each tried by a fault, proven from outside."""
+"""`lab chaos`: the promises of the platform, each tried by a fault, proven from outside."""
 
 import os
 import shutil
@@ -19,6 +19,8 @@ from mlops_lab.errors import UsageError
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
     from mlops_lab.chaos import Fault, Result
+    from mlops_lab.chaos.broker import Broker
+    from mlops_lab.chaos.world import Sections
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -30,9 +32,21 @@ DOCS = Path(__file__).parents[2] / "docs"
 @click.option("--list", "listing", is_flag=True, help="List the faults and what they promise.")
 @click.option("--write", is_flag=True, help="Keep the results, and write platform/docs/faults.md from them.")
 @click.option("--keep", is_flag=True, help="Leave the scratch homes with their histories and logs, and say where.")
+@click.option("--broker", "start", metavar="COMMAND", help="Starts one Kafka broker of this machine and returns when it answers.")
+@click.option("--broker-pid", "pid_file", metavar="FILE", type=click.Path(path_type=Path), help="Where that broker's pid stands.")
 @click.pass_context
-def command(ctx: click.Context, names: tuple[str, ...], short: bool, seed: int, listing: bool, write: bool, keep: bool) -> None:
-    """Try to break the service by the faults NAMES, or by all of them, and check from outside whether each promise held.
+def command(
+    ctx: click.Context,
+    names: tuple[str, ...],
+    short: bool,
+    seed: int,
+    listing: bool,
+    write: bool,
+    keep: bool,
+    start: str | None,
+    pid_file: Path | None,
+) -> None:
+    """Try to break the platform by the faults NAMES, or by all of them, and check from outside whether each promise held.
 
     \b
     lab chaos --list      what is tried, and what is promised
@@ -40,10 +54,14 @@ def command(ctx: click.Context, names: tuple[str, ...], short: bool, seed: int, 
     lab chaos --long      everything, at full size
 
     Works in scratch folders and on ports of its own; a home and its services are not touched. Leaves with 1 when a promise did not hold.
+
+    Some faults kill a broker with `kill -9` and start it again. Give one that may be killed: --broker with the command, --broker-pid with
+    the file, and its address as LAB_EVENTS__KAFKA. Without them, those faults are left out unless they are NAMED.
     """
     output = ctx.ensure_object(Output)
     from mlops_lab.chaos.catalogue import CATALOGUE, fault_called
 
+    broker = _broker(start, pid_file)
     chosen = [fault_called(name) for name in names] if names else list(CATALOGUE.values())
     if listing:
         if names or write:
@@ -52,7 +70,11 @@ def command(ctx: click.Context, names: tuple[str, ...], short: bool, seed: int, 
         output.say("Next: `lab chaos F6` tries one, `lab chaos` all of them in their short form.")
         output.result({"faults": [{"id": f.id, "does": f.does, "promise": f.promise, "asked": f.asked} for f in chosen]})
         return
-    results = _prove(output, chosen, short, seed, keep, write)
+    if not names and broker is None:
+        left_out = [fault.id for fault in chosen if fault.kills_broker]
+        chosen = [fault for fault in chosen if not fault.kills_broker]
+        output.say(f"Left out, for want of a broker that may be killed: {', '.join(left_out)}. `lab chaos --help` says how to give one.")
+    results = _prove(output, chosen, short, seed, keep, write, broker)
     if write:
         output.say(f"Written: {DOCS / 'faults.md'}.")
     failed = [result.id for result in results if not result.finding.held]
@@ -61,17 +83,32 @@ def command(ctx: click.Context, names: tuple[str, ...], short: bool, seed: int, 
     ctx.exit(1 if failed else 0)
 
 
-def _prove(output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: int, keep: bool, write: bool) -> "list[Result]":
+def _broker(start: str | None, pid_file: Path | None) -> "Broker | None":
+    from mlops_lab.chaos.broker import BROKER_WANTED, Broker
+    from mlops_lab.settings import PREFIX, load_settings
+
+    if start is None and pid_file is None:
+        return None
+    if not start or pid_file is None:
+        raise UsageError("A broker that may be killed needs both --broker and --broker-pid.", BROKER_WANTED)
+    settings = load_settings()
+    variables = {name: value for name, value in os.environ.items() if name.startswith(f"{PREFIX}EVENTS__")}
+    return Broker(settings.events.kafka, start, pid_file, variables)
+
+
+def _prove(
+    output: Output, chosen: "Sequence[Fault[Any]]", short: bool, seed: int, keep: bool, write: bool, broker: "Broker | None"
+) -> "list[Result]":
     from mlops_lab.chaos import Size
     from mlops_lab.chaos.catalogue import CATALOGUE
     from mlops_lab.chaos.runner import prove, require_tools
     from mlops_lab.chaos.world import World
 
-    require_tools(chosen)
+    require_tools(chosen, broker)
     size = Size.SHORT if short else Size.LONG
     results: list[Result] = []
     with _scratch(keep) as folder:
-        world = World(folder, _lab_at)
+        world = World(folder, _lab_at, broker)
         busy = f"{os.getloadavg()[0]:.1f} processes want its {os.cpu_count()} cores"
         output.say(f"{len(chosen)} faults, {size} form, seed {seed}. On this machine {busy}; seconds are judged as if it were idle.")
         for fault, result in zip(chosen, prove(chosen, world, seed, size), strict=True):
@@ -102,11 +139,11 @@ def _scratch(keep: bool) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _lab_at(home: Path) -> "Lab":
+def _lab_at(home: Path, sections: "Sections") -> "Lab":
     from mlops_lab.bootstrap import Lab
     from mlops_lab.settings import load_settings
 
-    return Lab(load_settings(home=home))
+    return Lab(load_settings(home=home, **sections))
 
 
 def _write(result: "Result") -> None:
