@@ -192,7 +192,8 @@ def test_a_check_names_each_difference_with_its_reason_and_wants_few(
     (week,) = checked["weeks"]
 
     assert (week["week"], week["unexplained"], week["holds"]) == ("2013-W14", 0, False)
-    assert week["explained"] == len(week["differing"]) > 3
+    assert (week["late"], week["degraded"]) == (len(week["differing"]), 0)
+    assert week["late"] > 3
     assert all(one["late_facts"] for one in week["differing"])
     person = told(capsys, "check", "2013-W14", code=1)
     assert "Does not hold" in person

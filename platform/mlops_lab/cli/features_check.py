@@ -43,9 +43,9 @@ def check(ctx: click.Context, weeks: tuple[str, ...], every: bool) -> None:
             )
         found.append((window.id, compare(lab, answers)))
     output.table(
-        ["week", "answers", "values", "facts", "equal", "explained", "unexplained", "holds"],
+        ["week", "answers", "values", "facts", "equal", "late facts", "stale or absent", "unexplained", "holds"],
         [
-            [name, one.answers, one.values, one.facts, one.answers - len(one.differing), one.explained, one.unexplained, one.holds]
+            [name, one.answers, one.values, one.facts, one.answers - len(one.differing), one.late, one.degraded, one.unexplained, one.holds]
             for name, one in found
         ],
     )
@@ -83,16 +83,23 @@ def _windows(lab: "Lab", weeks: tuple[str, ...], every: bool) -> "list[Window]":
 def _list(output: Output, differing: "list[Answer]") -> None:
     if not differing:
         return
+    worst = sorted(differing, key=lambda one: bool(one.because))  # what nothing explains comes first
     output.table(
-        ["flight", "as of", "feature", "served", "offline", "because"],
-        [
-            [one.entity, shown(one.moment), each.feature, each.served, each.offline, one.because or "NOT EXPLAINED"]
-            for one in differing[:_SHOWN]
-            for each in one.differences
-        ],
+        ["flight", "as of", "features that differ", "because"],
+        [[one.entity, shown(one.moment), _named(one), one.because or "NOT EXPLAINED"] for one in worst[:_SHOWN]],
     )
     more = f"{len(differing) - _SHOWN:,} more differ; --json has all of them. " if len(differing) > _SHOWN else ""
-    output.say(f"{more}`lab features show {differing[0].entity}` shows one in full.")
+    output.say(f"{more}`lab features show {worst[0].entity}` shows one in full.")
+
+
+def _named(one: "Answer") -> str:
+    first = one.differences[0]
+    more = f", and {len(one.differences) - 1} more" if len(one.differences) > 1 else ""
+    return f"{first.feature}: {_value(first.served)} instead of {_value(first.offline)}{more}"
+
+
+def _value(value: object) -> str:
+    return "nothing" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _document(name: str, one: "Parity") -> dict[str, object]:
@@ -102,7 +109,8 @@ def _document(name: str, one: "Parity") -> dict[str, object]:
         "partly": one.partly,
         "values": one.values,
         "facts": one.facts,
-        "explained": one.explained,
+        "late": one.late,
+        "degraded": one.degraded,
         "unexplained": one.unexplained,
         "share": one.share,
         "holds": one.holds,

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from mlops_lab.audit.chain import Break
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.data.label import OUTCOMES, Labelled, join
 from mlops_lab.data.prediction import CHAMPION, PREDICTIONS
 from mlops_lab.events import ANSWERS, CONTROL, OBSERVATIONS, REFERENCES
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.captured import LIVE
+from mlops_lab.pipelines.published import all_of
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
 from mlops_lab.registry.ledger import Fact
 from mlops_lab.registry.version import Assignment, ModelVersion, Role
@@ -118,7 +120,10 @@ class Stores:
     @cached_property
     def bus_gaps(self) -> list[str]:
         """What shows that a message was taken off the bus: offsets that are not 1, 2, 3, ..., a topic that is gone, a group that has
-        finished more than there is, or a message that was sent by a recorded transaction and is not there."""
+        finished more than there is, or a message that was sent by a recorded transaction and is not there. A broker's own offsets may have
+        gaps, so there the last two have to do."""
+        if chosen(self.lab.settings).bus == "kafka":
+            return self._gaps_on_broker()
         with sqlite3.connect(f"file:{self.lab.home / 'bus.db'}?mode=ro", uri=True, timeout=10) as db:
             topics = {
                 str(t): (int(n), int(head)) for t, n, head in db.execute("SELECT topic, COUNT(*), MAX(offset) FROM message GROUP BY topic")
@@ -131,9 +136,21 @@ class Stores:
         gaps += [f"{group} has finished {offset} of {topic}" for group, topic, offset in groups if offset > topics.get(topic, (0, 0))[1]]
         return gaps + [f"message {identifier} was sent and is not there" for identifier in sorted(sent - control)]
 
+    def _gaps_on_broker(self) -> list[str]:
+        bus, gaps = self.lab.bus, []
+        for topic in (ANSWERS, OBSERVATIONS, REFERENCES, CONTROL):
+            for partition in range(bus.partitions(topic)):
+                head, done = bus.head(topic, partition), {group: bus.committed(group, topic, partition) for group in bus.groups(topic)}
+                gaps += [f"{group} has finished {offset} of {topic}/{partition}" for group, offset in done.items() if offset > head]
+        control = {message.id for message in all_of(bus, CONTROL)}
+        return gaps + [f"message {identifier} was sent and is not there" for identifier in sorted(self.lab.outbox.sent(CONTROL) - control)]
+
     @cached_property
     def told(self) -> list[str]:
-        """Every prediction that the bus was told of, in its order."""
+        """Every prediction that the bus was told of. A broker may have an event twice, which counts once."""
+        if chosen(self.lab.settings).bus == "kafka":
+            events = {message.id: message for message in all_of(self.lab.bus, ANSWERS)}
+            return [str(identifier) for message in events.values() for identifier in message.data["predictions"]]
         wanted = "SELECT one.value FROM message, json_each(message.data, '$.predictions') AS one WHERE topic = ? ORDER BY offset"
         with sqlite3.connect(f"file:{self.lab.home / 'bus.db'}?mode=ro", uri=True, timeout=10) as db:
             return [str(identifier) for (identifier,) in db.execute(wanted, (ANSWERS,))]

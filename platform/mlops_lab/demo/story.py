@@ -14,8 +14,9 @@ from pathlib import Path
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
+from mlops_lab.bootstrap.fresh_topics import require_fresh_topics
 from mlops_lab.bootstrap.identities import APPROVER, OPERATOR, TRAINER
-from mlops_lab.bootstrap.services import INFERENCE, PREFECT, WATCHER, service_specs
+from mlops_lab.bootstrap.services import FEATURES, INFERENCE, PREFECT, WATCHER, service_specs
 from mlops_lab.bootstrap.services import TRAINER as TRAINER_PROCESS
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.embedded import Supervisor, require_running
@@ -127,9 +128,11 @@ class Story:
 
     def _start(self) -> None:
         found(self._lab)
+        require_fresh_topics(self._lab)
         self._specs = {service.name: service for service in service_specs(self._lab.settings)}
-        for name in (WATCHER, PREFECT, TRAINER_PROCESS, INFERENCE):
-            self._supervisor.start(self._specs[name])
+        for name in (WATCHER, PREFECT, TRAINER_PROCESS, FEATURES, INFERENCE):
+            if name in self._specs:  # features: only where a store has to be filled
+                self._supervisor.start(self._specs[name])
 
     def _ingest(self) -> None:
         began = time.monotonic()

@@ -84,12 +84,18 @@ class Parity:
     differing: tuple[Answer, ...]
 
     @property
-    def explained(self) -> int:
-        return sum(1 for one in self.differing if one.because)
+    def late(self) -> int:
+        """Answers that differ since facts came after them."""
+        return sum(1 for one in self.differing if one.reason is not None)
+
+    @property
+    def degraded(self) -> int:
+        """Answers that differ, and said themselves that their features were stale or absent."""
+        return sum(1 for one in self.differing if one.because) - self.late
 
     @property
     def unexplained(self) -> int:
-        return len(self.differing) - self.explained
+        return len(self.differing) - self.late - self.degraded
 
     @property
     def share(self) -> float:
