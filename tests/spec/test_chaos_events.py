@@ -323,13 +323,15 @@ def test_e3_holds_and_can_fail(good: Streamed) -> None:
 
 
 def test_e4_holds_and_can_fail(good: Streamed) -> None:
-    accepted = [batch(10, 1.0), batch(20, 3.0, 2.0), batch(30, 6.0), batch(40, 14.0)]
+    accepted = [batch(10, 1.0), batch(20, 3.0, 2.0), batch(420, 6.0), batch(440, 14.0)]
     seen = outages.Away(good, DOWN, accepted, 2.5, 4.0)
     check = outages.check
     assert check(seen).held
-    assert "10 s away, 10 events spooled" in check(seen).measured
+    assert "10 s away, 400 events spooled" in check(seen).measured
+    hindered = [batch(10, 1.0), batch(20, 3.0, 2.0), batch(220, 6.0), batch(240, 14.0)]
+    assert "publishers went on at 20.0 events a second" in broken(check(replace(seen, accepted=hindered)))
     assert "nothing was tried" in broken(check(replace(seen, accepted=[batch(10, 1.0)])))
-    assert "`publish` took 21.0 s" in broken(check(replace(seen, accepted=[*accepted, batch(50, 20.0, 21.0)])))
+    assert "`publish` took 21.0 s" in broken(check(replace(seen, accepted=[*accepted, batch(450, 20.0, 21.0)])))
     assert "inf s after the broker was back" in broken(check(replace(seen, drained_s=float("inf"))))
     for doctored in list(planted(good))[:3]:
         assert not check(replace(seen, streamed=doctored)).held

@@ -21,8 +21,10 @@ PER_SECOND = 100.0
 COMPLETE_S = 90.0
 DRAINED_S = 60.0
 """Ten minutes leave 60,000 events; the broker has them a minute after it is back."""
-BLOCKED_S = 20.0
+BLOCKED_S = 10.0
 """A publisher finds out within the broker's timeout, which is three seconds here, that it has to spool."""
+GOES_ON_SHARE = 0.3
+"""Of its pace, over the whole outage: of a short one, finding out and starting again take a good part."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,15 @@ def check(seen: Away) -> Finding:
     streamed, outage = seen.streamed, seen.outage
     broken = rows_broken(streamed) + lost_on_topic(streamed) + order_broken(streamed.laid) + publishers_broken(seen.accepted)
     spooled = outage.during(seen.accepted)
+    events = spooled[-1].until - spooled[0].until if spooled else 0
     if not spooled:
         broken += ("nothing was published while the broker was away, so nothing was tried",)
+    elif events < GOES_ON_SHARE * PER_SECOND * outage.seconds:
+        pace = events / outage.seconds
+        broken += (f"publishers went on at {pace:.1f} events a second, allowed are not less than {GOES_ON_SHARE * PER_SECOND:.0f}",)
     if seen.drained_s > DRAINED_S:
         broken += (f"what was accepted lay on its topics {seen.drained_s:.1f} s after the broker was back, allowed are {DRAINED_S:.0f}",)
     found = streamed.difference()
-    events = spooled[-1].until - spooled[0].until if spooled else 0
     slowest = max((each.seconds for each in seen.accepted), default=0.0)
     measured = (
         f"{outage.seconds:.0f} s away, {events} events spooled, 1 kill of the publisher, drained {seen.drained_s:.1f} s after the return, "
