@@ -272,6 +272,17 @@ def test_an_interrupted_install_begins_anew(installer: ModuleType, dies_at: int,
     assert not installer.UNFINISHED.exists()
 
 
+def test_an_environment_that_is_a_link_belongs_to_somebody_else(installer: ModuleType, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    installer.VENV.symlink_to(theirs)
+
+    with pytest.raises(installer.CannotInstall, match="is a link to"):
+        installer.install()
+
+    assert installer.ran == []
+
+
 def test_a_python_that_cannot_do_it_is_told_so(installer: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installer, "suitable", lambda python: False)
     with pytest.raises(installer.CannotInstall, match=r"no venv and ensurepip.*python3-venv"):
