@@ -72,7 +72,7 @@ def suitable(python: str) -> bool:
 
 def install() -> None:
     if VENV.is_symlink():  # it would be emptied under the feet of whoever made it
-        raise CannotInstall(f".venv is a link to {os.readlink(VENV)}.", "remove the link, then `make install`; or work in that folder.")
+        raise CannotInstall(f".venv is a link to {VENV.resolve()}.", "remove the link, then `make install`; or work in that folder.")
     wanted = stamp()
     if not UNFINISHED.exists() and STAMP.is_file() and STAMP.read_text() == wanted and works():
         print("The environment in .venv is complete.", flush=True)
