@@ -12,11 +12,11 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down status doctor test test-services lint fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock clean clean-env
+.PHONY: help install env data demo up down doctor test test-services lint fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock clean clean-caches clean-env
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
-	@echo "  More: ARGS='...' is handed to the command of demo, up, test, bench, bench-parts, parity and chaos; PYTHON=/path/to/python3.12 chooses the Python."
+	@echo "  More: ARGS='...' is handed to the command of demo, test, bench, bench-parts, parity and chaos; PYTHON=/path/to/python3.12 chooses the Python."
 
 install: env data ## Install everything: locked packages by hash into .venv, then the flight data
 
@@ -30,14 +30,14 @@ data: env ## Bring the flight data to data/ (once; the last step that needs a ne
 demo: install ## Run the whole loop on real flights and report what happened
 	$(BIN)/lab demo $(ARGS)
 
-up: install ## Start the services of this machine and wait until they answer
-	$(BIN)/lab up $(ARGS)
+# One of core, streaming, observability, all; several with commas between.
+PROFILE ?= core
 
-down: env ## Stop all services of this home, and nothing else
-	$(BIN)/lab down
+up: ## Build and start the whole platform on Docker, wait until it is healthy, say where to look (PROFILE=all for everything)
+	@bash platform/deploy/compose/up.sh $(PROFILE)
 
-status: env ## Show which services run
-	$(BIN)/lab status
+down: ## Stop the platform on Docker; its data stays
+	docker compose --profile '*' down
 
 doctor: env ## Look for what usually goes wrong on a machine
 	$(BIN)/lab doctor
@@ -90,12 +90,21 @@ UPGRADE ?=
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate $(UPGRADE)
 
+# What the image that answers requests holds: no MLflow, no scikit-learn, no pandas, and nothing that only a terminal needs.
+SERVING_EXTRAS := serving online postgres s3
+TERMINAL := markdown-it-py mdurl pygments rich
+
 lock: env ## Resolve the versions again (UPGRADE=--upgrade for newer ones), then install them
-	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(COMPILE) --all-extras --group dev pyproject.toml -o requirements/lock.txt
+	$(COMPILE) -c requirements/lock.txt requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) --extra all -c requirements/lock.txt pyproject.toml -o requirements/platform.txt
+	$(COMPILE) $(SERVING_EXTRAS:%=--extra %) $(TERMINAL:%=--no-emit-package %) -c requirements/lock.txt pyproject.toml -o requirements/serving.txt
 	@$(PYTHON) requirements/install.py
 
-clean: ## Remove caches of tools; state, data and .venv stay
+clean: ## Delete the data of the platform on Docker, after asking
+	@bash platform/deploy/compose/clean.sh
+
+clean-caches: ## Remove caches of tools; state, data and .venv stay
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find platform tests -type d -name __pycache__ -prune -exec rm -rf {} +
 

@@ -25,7 +25,10 @@ class Section(BaseModel):
 class ServiceSettings(Section):
     """The inference service."""
 
-    host: Literal["127.0.0.1", "localhost"] = Field("127.0.0.1", description="Address it listens on; this machine only.")
+    host: Literal["127.0.0.1", "localhost", "0.0.0.0"] = Field(
+        "127.0.0.1",
+        description="Address it listens on. 0.0.0.0 is for a container, where networks and the published port say who reaches it.",
+    )
     port: int = Field(8100, ge=1024, le=65535, description="TCP port of the inference service.")
     replica: str = Field("replica-1", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this replica: its log and its cache.")
     durability: Literal["process", "disk"] = Field(
@@ -112,6 +115,7 @@ class EventSettings(Section):
     """The event bus. Which one a home uses is recorded in the home by `lab up --with`; a container says it here."""
 
     bus: Literal["", "embedded", "kafka"] = Field("", description="Where events travel; empty is what the home has recorded.")
+    folder: Path | None = Field(None, description="Folder of the embedded bus's file; unset is the home.")
     kafka: str = Field("127.0.0.1:9092", description="Kafka's bootstrap servers, host:port, comma-separated.")
     prefix: str = Field("lab.", pattern=r"^[a-zA-Z0-9._-]{0,60}$", description="What topics and groups begin with on a broker.")
     replication: int = Field(1, ge=1, le=7, description="Replicas of each topic that is created; 3 wants three brokers.")
@@ -155,6 +159,16 @@ class StoreSettings(Section):
     s3_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds after which one request to the S3 server has failed.")
 
 
+class TrackingSettings(Section):
+    """Where MLflow keeps runs and versions. Empty is the home: an SQLite file and a folder."""
+
+    uri: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+/?)?$",
+        description="Address of an MLflow server, as http://host:port; empty is the home's own files.",
+    )
+
+
 class FaultSettings(Section):
     """Faults on purpose, for drills. All are off unless a variable is set."""
 
@@ -181,6 +195,12 @@ class Settings(BaseSettings):
     events: EventSettings = EventSettings()
     features: FeatureSettings = FeatureSettings()
     stores: StoreSettings = StoreSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @property
+    def bus_file(self) -> Path:
+        """The file of the embedded bus."""
+        return (self.events.folder or self.home) / "bus.db"
 
 
 def load_settings(**given: object) -> Settings:

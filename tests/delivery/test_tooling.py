@@ -96,7 +96,7 @@ def test_ci_runs_lint_then_tests_then_faults_and_takes_no_argument() -> None:
     assert "no argument" in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["bootstrap.txt", "lock.txt"])
+@pytest.mark.parametrize("name", ["bootstrap.txt", "lock.txt", "platform.txt", "serving.txt"])
 def test_every_locked_package_has_its_hashes_and_no_address(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text()
     for entry in re.split(r"\n(?=[a-zA-Z])", text.split("make lock\n", 1)[1].strip()):
@@ -116,6 +116,18 @@ def test_the_lock_holds_what_the_project_asks_for() -> None:
         for pin in pins[canonicalize_name(requirement.name)]:
             version = str(pin.specifier).removeprefix("==")
             assert requirement.specifier.contains(version), f"{requirement} is locked as {version}: run `make lock`"
+
+
+@pytest.mark.parametrize("name", ["bootstrap.txt", "platform.txt", "serving.txt"])
+def test_what_an_image_holds_is_what_was_tested(name: str) -> None:
+    """Every pin of an image is that of the lock, so no image runs on a version that no test saw."""
+    tested = {package: {str(pin.specifier) for pin in pins} for package, pins in locked("lock.txt").items()}
+    differ = {
+        package: sorted(versions)
+        for package, pins in locked(name).items()
+        if not (versions := {str(pin.specifier) for pin in pins}) <= tested.get(package, versions if name == "bootstrap.txt" else set())
+    }
+    assert differ == {}, "run `make lock`"
 
 
 def test_this_environment_is_the_locked_one() -> None:

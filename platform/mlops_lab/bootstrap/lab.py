@@ -92,7 +92,7 @@ class Lab:
             return SpooledBus(kafka, self.home / "spool.db", kafka.check)
         from mlops_lab.events.on_sqlite import SqliteBus
 
-        return SqliteBus(self.home / "bus.db")
+        return SqliteBus(self.settings.bus_file)
 
     def send_waiting(self) -> None:
         """Have what waits for the broker sent in the background, whichever process left it. Cheap when nothing waits.
@@ -210,11 +210,12 @@ class Lab:
 
     @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
+        return self.settings.tracking.uri.rstrip("/") or f"sqlite:///{(self.home / 'mlflow.db').resolve()}"
 
     @property
-    def artifact_root(self) -> Path:
-        return (self.home / "mlflow-artifacts").resolve()
+    def artifact_root(self) -> Path | None:
+        """Where a new experiment keeps its files; a tracking server knows that by itself."""
+        return None if self.settings.tracking.uri else (self.home / "mlflow-artifacts").resolve()
 
     @cached_property
     def packages(self) -> "PackageStore":

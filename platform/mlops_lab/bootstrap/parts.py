@@ -37,7 +37,7 @@ def parts_of(settings: Settings) -> list[Part]:
 def _events(settings: Settings) -> Part:
     kind = chosen(settings).bus
     if kind == "embedded":
-        return Part("events", kind, str(settings.home / "bus.db"))
+        return Part("events", kind, str(settings.bus_file))
     from mlops_lab.events.on_kafka_topics import MUST_AGREE, describe_topics  # late: only where Kafka is used
 
     part = Part("events", kind, settings.events.kafka)

@@ -81,11 +81,11 @@ def serve(settings: Settings) -> None:
 
 def source_of(settings: Settings, use_case: OnlineUseCase, clock: Clock) -> FeatureSource:
     """Where a replica of this home has its features from. Raises SettingsWrong."""
-    home, said, store = settings.home, settings.features, chosen(settings).store
+    said, store = settings.features, chosen(settings).store
     if store == "process":
         from mlops_lab.events.in_time import BusInTime
 
-        return FactStream(BusInTime(home / "bus.db"), use_case.online(), lateness=timedelta(seconds=said.lateness_s))
+        return FactStream(BusInTime(settings.bus_file), use_case.online(), lateness=timedelta(seconds=said.lateness_s))
     reader, where = row_reader(settings, use_case, said.timeout_ms / 1000)
     return StoredFeatures(reader, use_case.from_rows, where, clock)
 

@@ -12,6 +12,8 @@ from mlops_lab.cli.output import Output
 from mlops_lab.errors import BatchUnreadable, DataError, SnapshotRefused, SourceMissing, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlops_lab.bootstrap import Lab
     from mlops_lab.monitoring.window import Window
 
@@ -19,17 +21,18 @@ _WEEK = re.compile(r"^\d{4}-W\d{2}$")
 
 
 @click.command
-@click.argument("which", metavar="[2013-04|2013-W14]", required=False)
+@click.argument("which", metavar="[2013-04|2013-W14]...", nargs=-1)
 @click.option(
     "--folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="A batch of your own: flights.csv and weather.csv."
 )
 @click.option("--week", metavar="2013-W14", help="The week that the folder's batch is of.")
 @click.pass_context
-def command(ctx: click.Context, which: str | None, folder: Path | None, week: str | None) -> None:
+def command(ctx: click.Context, which: tuple[str, ...], folder: Path | None, week: str | None) -> None:
     """Take batches of data through the gate: into the tables whole, or into quarantine with the reasons.
 
     \b
     lab ingest 2013-01                        the weeks of a month, as the airline would send them
+    lab ingest 2013-01 2013-02                those of several
     lab ingest 2013-W14                       one week
     lab ingest --folder PATH --week 2013-W14  files of your own
 
@@ -68,25 +71,28 @@ def command(ctx: click.Context, which: str | None, folder: Path | None, week: st
     output.result({"new": new, "batches": done})
 
 
-def windows_of(which: str | None, folder: Path | None, week: str | None) -> "list[Window]":
-    """The weeks that are meant.
+def windows_of(which: "Sequence[str]", folder: Path | None, week: str | None) -> "list[Window]":
+    """The weeks that are meant, in the order in which they are named; each once.
 
     Raises:
         UsageError: Neither or both ways of saying it, or a text that is no week.
         SourceMissing: A month or week that the data does not have.
     """
-    if (which is None) == (folder is None) or (folder is None) != (week is None):
+    if bool(which) == (folder is not None) or (folder is None) != (week is None):
         raise UsageError("Which batch?", "name a month (2013-04) or a week (2013-W14), or give both --folder and --week.")
-    from mlops_lab.flights import source
-
     if folder is not None:
         return [parsed_week(week or "")]
-    assert which is not None
-    if not _WEEK.match(which):
-        return source.weeks_of_month(which)
-    window = parsed_week(which)
+    return list(dict.fromkeys(window for text in which for window in _weeks_called(text)))
+
+
+def _weeks_called(text: str) -> "list[Window]":
+    from mlops_lab.flights import source
+
+    if not _WEEK.match(text):
+        return source.weeks_of_month(text)
+    window = parsed_week(text)
     if not source.FIRST_WEEK <= window <= source.LAST_WEEK:
-        raise SourceMissing(f"There are no flights for '{which}'.", f"choose a week from {source.FIRST_WEEK.id} to {source.LAST_WEEK.id}.")
+        raise SourceMissing(f"There are no flights for '{text}'.", f"choose a week from {source.FIRST_WEEK.id} to {source.LAST_WEEK.id}.")
     return [window]
 
 

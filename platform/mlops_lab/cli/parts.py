@@ -120,7 +120,7 @@ def _take_along(output: Output, before: "Settings", fresh: "Settings") -> None:
     from mlops_lab.bootstrap import Lab
     from mlops_lab.pipelines.moving import carry_over
 
-    if not (before.home / "bus.db").is_file() and before.events.bus != "kafka":
+    if not before.bus_file.is_file() and before.events.bus != "kafka":
         return  # nothing was ever published
     source, target = Lab(before), Lab(fresh)
     try:

@@ -124,7 +124,7 @@ class Stores:
         gaps, so there the last two have to do."""
         if chosen(self.lab.settings).bus == "kafka":
             return self._gaps_on_broker()
-        with sqlite3.connect(f"file:{self.lab.home / 'bus.db'}?mode=ro", uri=True, timeout=10) as db:
+        with sqlite3.connect(f"file:{self.lab.settings.bus_file}?mode=ro", uri=True, timeout=10) as db:
             topics = {
                 str(t): (int(n), int(head)) for t, n, head in db.execute("SELECT topic, COUNT(*), MAX(offset) FROM message GROUP BY topic")
             }
@@ -152,7 +152,7 @@ class Stores:
             events = {message.id: message for message in all_of(self.lab.bus, ANSWERS)}
             return [str(identifier) for message in events.values() for identifier in message.data["predictions"]]
         wanted = "SELECT one.value FROM message, json_each(message.data, '$.predictions') AS one WHERE topic = ? ORDER BY offset"
-        with sqlite3.connect(f"file:{self.lab.home / 'bus.db'}?mode=ro", uri=True, timeout=10) as db:
+        with sqlite3.connect(f"file:{self.lab.settings.bus_file}?mode=ro", uri=True, timeout=10) as db:
             return [str(identifier) for (identifier,) in db.execute(wanted, (ANSWERS,))]
 
     @cached_property

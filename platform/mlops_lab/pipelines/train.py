@@ -209,6 +209,10 @@ def _flipped(rows: TrainingRows, share: float, seed: int) -> TrainingRows:
 
 
 def _git_commit() -> str:
+    """Of the checkout; an image has none, and a file that says from which it was built."""
+    told = Path(__file__).parents[3] / "COMMIT"
+    if told.is_file():
+        return told.read_text(encoding="utf-8").strip()
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, cwd=Path(__file__).parent, check=True

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from mlops_lab.bootstrap import Lab
@@ -29,8 +30,10 @@ class Worker:
     """Reads the control topic as one consumer group. A message is committed when all that follows from it is recorded, so a killed
     worker takes it up again, and whatever was done already has its effect once."""
 
-    def __init__(self, lab: Lab, duty: Duty) -> None:
+    def __init__(self, lab: Lab, duty: Duty, beat: Callable[[], object] = lambda: None) -> None:
+        """`beat` is called between two messages, every two seconds at most: whoever watches a worker sees by it that it goes on."""
         self._lab = lab
+        self._beat, self._beat_at = beat, 0.0
         self._duty = duty
         self._stop = threading.Event()
         self._prepared = duty.ahead is None
@@ -45,6 +48,9 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop; what can be done without waiting for anybody is done before the end."""
         while not self._stop.is_set():
+            if time.monotonic() - self._beat_at > GUARD_EVERY_S:
+                self._beat()
+                self._beat_at = time.monotonic()
             try:
                 if not self.step():
                     self._stop.wait(POLL_S)
@@ -152,7 +158,8 @@ def main() -> int:
     try:
         duty = _duty(sys.argv[1:])
         lab = Lab.of_environment()
-        worker = Worker(lab, duty)
+        ready = lab.home / f"{duty.name}.ready"
+        worker = Worker(lab, duty, beat=ready.touch)
 
         def on_signal(number: int, frame: FrameType | None) -> None:
             worker.stop()
@@ -160,7 +167,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         _relay(lab)
-        (lab.home / f"{duty.name}.ready").write_text("ready\n", encoding="utf-8")
+        ready.write_text("ready\n", encoding="utf-8")
         worker.run()
     except LabError as error:
         print(error, file=sys.stderr)

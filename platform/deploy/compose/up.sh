@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Builds and starts the stack, waits until it is healthy, and says where to look first. $1: profile, or several with commas between.
+# What was chosen is kept in .env, so that `docker compose ps`, `logs` or `up` without a word more mean the same stack.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../../.."
+
+fail() {
+    printf '%s\nNext: %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+profiles=${1:-core}
+for profile in ${profiles//,/ }; do
+    case "${profile}" in
+        core | streaming | observability | all) ;;
+        *) fail "'${profile}' is no profile." "choose core, streaming, observability or all; several with commas between." ;;
+    esac
+done
+docker compose version > /dev/null 2>&1 || fail "There is no Docker Compose." "install Docker Engine 26 or newer with its compose plugin."
+docker info > /dev/null 2>&1 || fail "Docker does not answer." "start it, and see that \`docker info\` works for you without sudo."
+
+bus=embedded store=process
+case ",${profiles}," in *,streaming,* | *,all,*) bus=kafka store=redis ;; esac
+keep=$(mktemp .env.XXXXXX)
+{
+    grep -sv '^\(COMPOSE_PROFILES\|STACK_BUS\|STACK_STORE\|GIT_COMMIT\)=' .env || true
+    echo "COMPOSE_PROFILES=${profiles}"
+    echo "STACK_BUS=${bus}"
+    echo "STACK_STORE=${store}"
+    echo "GIT_COMMIT=$(git rev-parse HEAD 2> /dev/null || true)"
+} > "${keep}"
+mv "${keep}" .env
+
+began=${SECONDS}
+docker compose build --quiet
+echo "Images are built ($((SECONDS - began)) s). Waiting until everything is healthy ..."
+began=${SECONDS}
+if ! docker compose up --detach --wait --wait-timeout "${WAIT_S:-300}" --remove-orphans; then
+    docker compose ps --all --format 'table {{.Service}}\t{{.Status}}' >&2
+    fail "Not everything became healthy." "read \`docker compose logs NAME\` of what is not; then \`make up\` again."
+fi
+echo "Healthy after $((SECONDS - began)) s."
+echo
+bash platform/deploy/compose/addresses.sh

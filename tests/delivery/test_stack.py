@@ -1,0 +1,98 @@
+"""The stack as files: what can be read off them without a Docker. What only a running one shows is in tests/stack."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+STACK = ROOT / "platform" / "deploy" / "compose" / "stack.yaml"
+SPEC: dict[str, Any] = yaml.safe_load(STACK.read_text())
+SERVICES: dict[str, dict[str, Any]] = SPEC["services"]
+PINS = dict(line.split("=", 1) for line in (ROOT / "versions.env").read_text().splitlines() if line and not line.startswith("#"))
+JOBS = {name for name in SERVICES if name.startswith("init-")}
+OURS = {"mlops-lab:local", "mlops-lab-serving:local"}
+
+
+def each(names: "set[str] | dict[str, Any]") -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", sorted(names))
+
+
+def test_every_image_is_ours_or_pinned_once() -> None:
+    named = {service["image"] for service in SERVICES.values()} - OURS
+    variables = {match[1] for image in named if (match := re.fullmatch(r"\$\{(\w+_IMAGE)\}", image))}
+
+    assert len(variables) == len(named), f"an image that is not a variable of versions.env: {sorted(named)}"
+    assert variables | {"PYTHON_IMAGE"} == set(PINS)
+
+
+def test_a_pin_is_an_official_image_with_a_version() -> None:
+    for name, image in PINS.items():
+        repository, _, tag = image.partition(":")
+        assert re.search(r"\d", tag), f"{name} has no version"
+        assert "latest" not in tag, f"{name} moves"
+        assert not repository.startswith(("bitnami", "minio")), f"{name} is no longer kept free"
+
+
+@each(SERVICES)
+def test_a_container_has_no_more_rights_than_it_needs(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert set(service.get("cap_add", [])) <= ({"CHOWN", "FOWNER", "DAC_OVERRIDE"} if name == "init-secrets" else set())
+    assert service["logging"]["options"]["max-size"]
+    assert "privileged" not in service
+    assert not any("docker.sock" in str(volume) for volume in service.get("volumes", []))
+
+
+@each(SERVICES.keys() - JOBS)
+def test_what_runs_for_long_is_limited_healthy_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["mem_limit"]
+    assert service["restart"] == "unless-stopped"
+    if name not in WITHOUT_A_LOOK:
+        assert service.get("healthcheck", {}).get("test") or service["image"] == "mlops-lab-serving:local"
+
+
+WITHOUT_A_LOOK = {
+    "workbench",  # does nothing by itself
+    "otel-collector",  # its image holds one program and no shell to ask it with
+}
+
+
+@each(JOBS)
+def test_a_job_ends_and_is_not_repeated_by_itself(name: str) -> None:
+    assert SERVICES[name]["restart"] == "no"
+    assert "ports" not in SERVICES[name]
+
+
+@each(SERVICES)
+def test_what_is_published_is_published_to_this_machine_only(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        assert str(port).startswith("127.0.0.1:"), port
+
+
+def test_clients_share_a_network_with_the_service_and_nothing_that_keeps_state() -> None:
+    reachable = {name for name, service in SERVICES.items() if "clients" in service.get("networks", [])}
+
+    assert "inference" in reachable
+    assert reachable <= {"inference", "workbench", "traffic"}
+
+
+@each(SERVICES)
+def test_no_secret_is_written_down(name: str) -> None:
+    for key, value in (SERVICES[name].get("environment") or {}).items():
+        if re.search(r"PASSWORD|SECRET|TOKEN|KEY", key):
+            assert str(value).startswith("/run/lab/") or key.endswith(("_FILE", "_KEYS", "_TOKENS")), f"{key} holds a value"
+        assert not re.search(r"://[^/\s]+:[^/@\s]+@", str(value)), f"{key} has a password in an address"
+
+
+def test_nothing_waits_by_sleeping() -> None:
+    for name, service in SERVICES.items():
+        said = f"{service.get('entrypoint', '')} {service.get('command', '')}"
+        assert "sleep" not in said or name == "workbench", name
