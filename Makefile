@@ -48,11 +48,12 @@ test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
 test-services: install ## Run the tests on real servers: Kafka, Redis, S3 (LAB_TEST_ variables name them) and PostgreSQL (its programs suffice)
 	$(BIN)/python -m pytest tests/services $(ARGS)
 
-lint: env ## Check style, format, types and the direction of imports
+lint: env ## Check style, format, types, the direction of imports, and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint platform/deploy/docker/Dockerfile
 
 fmt: env ## Repair style and format where a tool can
 	$(BIN)/ruff check --fix .
