@@ -15,6 +15,7 @@ import pytest
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
+from mlops_lab.chaos.disorder import number_in
 from mlops_lab.errors import BusUnreachable, MessageUnsendable, TopicMissing
 from mlops_lab.events import CONTROL, OBSERVATIONS, EventBus, Message
 from mlops_lab.events import spool as spool_module
@@ -109,6 +110,43 @@ def test_an_outage_is_bridged_in_order(bus: SpooledBus, broker: Broker) -> None:
     assert arrived(broker, CONTROL) == [100]
     messages = [delivery.message for delivery in broker.inner.read(OBSERVATIONS, 0)]
     assert messages == facts(*range(1, 42))
+
+
+def sent(*numbers: int) -> list[Message]:
+    """Sendings of one event."""
+    return [replace(facts(1)[0], traceparent=f"00-{n:032x}-{n:016x}-00") for n in numbers]
+
+
+def sendings(broker: Broker) -> list[int | None]:
+    return [number_in(delivery.message.traceparent) for delivery in broker.inner.read(OBSERVATIONS, 0, 10_000)]
+
+
+def test_what_the_broker_took_without_saying_so_is_sent_again_whole_with_ids_that_wait_already(
+    broker: Broker, bus: SpooledBus, tmp_path: Path
+) -> None:
+    """An event that was sent twice in a batch: the second sending lay before the first one's repetition, and there was none of its own."""
+    broker.inner = SqliteBus(tmp_path / "kafka.db", each_id_once=False)
+    broker.down, broker.takes_before_it_fails = True, 3
+    assert bus.publish(OBSERVATIONS, [*sent(1), *facts(2), *sent(3)]) == 3
+    assert bus.publish(OBSERVATIONS, sent(4)) == 1
+    broker.down = False
+    wait_until_drained(bus)
+
+    found = sendings(broker)
+    assert found[:3] == [1, None, 3]
+    assert found[-4:] == [1, None, 3, 4]
+
+
+def test_a_spool_of_an_earlier_release_keeps_what_it_holds_and_takes_ids_it_has(broker: Broker, bus: SpooledBus, tmp_path: Path) -> None:
+    earlier = SqliteBus(tmp_path / "spool.db")
+    earlier.publish(OBSERVATIONS, sent(1))
+    earlier.close()
+    broker.inner = SqliteBus(tmp_path / "kafka.db", each_id_once=False)
+
+    assert bus.publish(OBSERVATIONS, sent(2)) == 1
+    wait_until_drained(bus)
+
+    assert sendings(broker) == [1, 2]
 
 
 def test_what_an_ended_process_left_goes_on_with_the_next_one(bus: SpooledBus, broker: Broker, tmp_path: Path) -> None:

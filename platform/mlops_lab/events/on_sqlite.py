@@ -18,11 +18,12 @@ CREATE TABLE IF NOT EXISTS message (
     at TEXT NOT NULL, subject TEXT NOT NULL, data TEXT NOT NULL, traceparent TEXT NOT NULL DEFAULT '',
     partition_key TEXT NOT NULL DEFAULT '', version INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (topic, offset)) WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (topic, id);
 CREATE TABLE IF NOT EXISTS progress (
     grp TEXT NOT NULL, topic TEXT NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (grp, topic)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS about (one INTEGER PRIMARY KEY CHECK (one = 1), log_id TEXT NOT NULL);
 """
+_EACH_ID_ONCE = "CREATE UNIQUE INDEX IF NOT EXISTS message_id ON message (topic, id)"
+_ANY_IDS = "DROP INDEX IF EXISTS message_id"
 _LATER = {
     "traceparent": "TEXT NOT NULL DEFAULT ''",
     "partition_key": "TEXT NOT NULL DEFAULT ''",
@@ -30,7 +31,8 @@ _LATER = {
 }
 """The columns that came after the first release, in their order."""
 _COLUMNS = "id, source, type, at, subject, data, traceparent, partition_key, version"
-_INSERT = f"INSERT INTO message (topic, offset, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (topic, id) DO NOTHING"
+_INSERT = f"INSERT INTO message (topic, offset, {_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_UNLESS_KNOWN = " ON CONFLICT (topic, id) DO NOTHING"
 _SELECT = f"SELECT offset, {_COLUMNS} FROM message WHERE topic = ? AND offset > ? ORDER BY offset LIMIT ?"
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
@@ -43,15 +45,17 @@ class SqliteBus:
     A message that was published survives the death of its publisher; power loss may cost the last moments.
     """
 
-    def __init__(self, path: Path, timeout_s: float = 10.0, *, only_read: bool = False) -> None:
+    def __init__(self, path: Path, timeout_s: float = 10.0, *, only_read: bool = False, each_id_once: bool = True) -> None:
         """Args:
         path: The file; made when it is missing, unless it is only read.
         timeout_s: How long to wait for a lock. Not the longest that a call can take, see `in_time.py`.
         only_read: Never make, change or tidy up a file.
+        each_id_once: Leave out what a topic has already, by its id. Otherwise all is kept as it was published.
         """
         self._path = path
         self._timeout_s = timeout_s
         self._only_read = only_read
+        self._each_id_once = each_id_once
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
@@ -62,13 +66,14 @@ class SqliteBus:
         ]
         if not rows:
             return 0
+        insert = _INSERT + (_UNLESS_KNOWN if self._each_id_once else "")
         with self._lock:
             db = self._open()
             try:
                 db.execute("BEGIN IMMEDIATE")
                 head = before = self._head(db, topic)
                 for row in rows:
-                    head += db.execute(_INSERT, (topic, head + 1, *row)).rowcount
+                    head += db.execute(insert, (topic, head + 1, *row)).rowcount
                 db.execute("COMMIT")
             except sqlite3.Error as error:
                 if db.in_transaction:
@@ -149,7 +154,7 @@ class SqliteBus:
                 raise BusUnreachable.at(str(self._path), str(error)) from error
             try:
                 if not self._only_read:
-                    _prepare(db)
+                    _prepare(db, each_id_once=self._each_id_once)
             except sqlite3.Error as error:
                 db.close()
                 raise BusUnreachable.at(str(self._path), str(error)) from error
@@ -162,11 +167,12 @@ class SqliteBus:
         return int(db.execute("SELECT COALESCE(MAX(offset), 0) FROM message WHERE topic = ?", (topic,)).fetchone()[0])
 
 
-def _prepare(db: sqlite3.Connection) -> None:
+def _prepare(db: sqlite3.Connection, *, each_id_once: bool) -> None:
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
     db.execute("PRAGMA wal_autocheckpoint=8000")  # pages; a checkpoint waits for the disk, so not every second one
     db.executescript(_SCHEMA)
+    db.execute(_EACH_ID_ONCE if each_id_once else _ANY_IDS)
     _add_columns(db)
     if db.execute("SELECT 1 FROM about").fetchone() is None:  # looked at first: writing waits for other writers
         db.execute("INSERT OR IGNORE INTO about VALUES (1, lower(hex(randomblob(8))))")

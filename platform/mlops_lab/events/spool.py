@@ -35,7 +35,9 @@ class SpooledBus:
         self._bus = bus
         self._check = check
         self._file = file
-        self._spool = SqliteBus(file)
+        # All as it was published, ids that it has too. The broker may have taken a batch and not said so; sent again with anything left
+        # out, the rest of it would come to lie behind what was left out.
+        self._spool = SqliteBus(file, each_id_once=False)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._drainer: threading.Thread | None = None
