@@ -6,7 +6,7 @@ umask 077
 all="$1/all"
 mkdir -p "${all}"
 
-for name in postgres lab lab_service mlflow prefect s3_root s3_lab s3_serving s3_mlflow redis grafana; do
+for name in postgres lab lab_service mlflow prefect s3_root s3_lab s3_serving s3_mlflow redis_lab redis_serving grafana; do
     if [ ! -s "${all}/${name}" ]; then
         head -c 24 /dev/urandom | od -An -tx1 | tr -d ' \n' > "${all}/.${name}" # beside, then renamed: a killed job leaves no half secret
         mv "${all}/.${name}" "${all}/${name}"
@@ -39,7 +39,7 @@ for user in root lab serving mlflow; do share buckets 10001 "${user}" < "all/s3_
 for user in lab:platform serving:serving; do
     printf '%s' "${user%%:*}" | share "${user#*:}" 10001 s3-key
     share "${user#*:}" 10001 s3-secret < "all/s3_${user%%:*}"
-    share "${user#*:}" 10001 redis < all/redis
+    share "${user#*:}" 10001 redis < "all/redis_${user%%:*}"
 done
 share platform 10001 database < all/lab
 share serving 10001 database < all/lab_service
@@ -47,6 +47,11 @@ share serving 10001 database < all/lab_service
 printf 'postgres:5432:mlflow:mlflow:%s\n' "$(cat all/mlflow)" | share mlflow 10001 pgpass
 printf '[default]\naws_access_key_id = mlflow\naws_secret_access_key = %s\n' "$(cat all/s3_mlflow)" | share mlflow 10001 aws
 printf 'postgres:5432:prefect:prefect:%s\n' "$(cat all/prefect)" | share prefect 10001 pgpass
-printf 'requirepass %s\n' "$(cat all/redis)" | share redis 999 password.conf
+share redis 999 users.acl << ACL
+user default off
+user health on nopass +ping
+user lab on >$(cat all/redis_lab) ~* &* +@all
+user serving on >$(cat all/redis_serving) ~* +@read +@connection
+ACL
 share grafana 472 admin < all/grafana
 echo "every service has its secrets"

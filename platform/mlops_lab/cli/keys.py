@@ -57,6 +57,7 @@ def rotate(output: Output, why: str, name: str | None) -> None:
     with lab.trail.recording(actor=who, action="SigningKeyRotated", subject=before, reason=why, at=at) as tx:
         old, new = keys.rotate(lab.keys)
         tx.digests |= {"replaced_key": old, "new_key": new}
+    _share(lab)
     signed, left = _sign_again(lab)
     output.say(f"Key {new} signs from now on; {len(signed)} packages were signed again. Key {old} stays valid: `lab keys retire {old}`.")
     _say_left(output, left)
@@ -80,6 +81,7 @@ def retire(output: Output, key: str, why: str, name: str | None) -> None:
     signed, left = _sign_again(lab)
     with lab.trail.recording(actor=who, action="SigningKeyRetired", subject=key, reason=why, at=at):
         keys.retire(lab.keys, key)
+    _share(lab)
     output.say(f"Key {key} is retired: services that read the home's keys load nothing it signed from now on.")
     _say_left(output, left)
     output.result({"retired": key, "signed_again": signed, "not_signed": left})
@@ -90,6 +92,14 @@ def _operator(lab: "Lab", name: str | None) -> str:
     if who.role != "operator":
         raise ApprovalRefused(f"'{who.name}' is {who.role}, not operator, and may not change keys.", "have an operator do it.")
     return who.name
+
+
+def _share(lab: "Lab") -> None:
+    """Where those who only verify have a folder of their own, they learn of it before anything is signed with a new key."""
+    from mlops_lab.bootstrap.stack import PUBLIC, share_public
+
+    if (lab.keys / PUBLIC).is_dir():
+        share_public(lab.keys)
 
 
 def _now(lab: "Lab") -> "datetime":
