@@ -13,7 +13,7 @@ SPEC: dict[str, Any] = yaml.safe_load(STACK.read_text())
 SERVICES: dict[str, dict[str, Any]] = SPEC["services"]
 PINS = dict(line.split("=", 1) for line in (ROOT / "versions.env").read_text().splitlines() if line and not line.startswith("#"))
 JOBS = {name for name in SERVICES if name.startswith("init-")}
-OURS = {"mlops-lab:local", "mlops-lab-serving:local"}
+OURS = {"${COMPOSE_PROJECT_NAME}:local", "${COMPOSE_PROJECT_NAME}-serving:local"}
 
 
 def each(names: "set[str] | dict[str, Any]") -> pytest.MarkDecorator:
@@ -56,7 +56,7 @@ def test_what_runs_for_long_is_limited_healthy_and_comes_back(name: str) -> None
     assert service["mem_limit"]
     assert service["restart"] == "unless-stopped"
     if name not in WITHOUT_A_LOOK:
-        assert service.get("healthcheck", {}).get("test") or service["image"] == "mlops-lab-serving:local"
+        assert service.get("healthcheck", {}).get("test") or service["image"] == "${COMPOSE_PROJECT_NAME}-serving:local"
 
 
 WITHOUT_A_LOOK = {
