@@ -92,7 +92,7 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet -
 	--generate-hashes --no-emit-index-url --no-annotate $(UPGRADE)
 
 # What the image that answers requests holds: no MLflow, no scikit-learn, no pandas, and nothing that only a terminal needs.
-SERVING_EXTRAS := serving online postgres s3
+SERVING_EXTRAS := serving online postgres s3 telemetry
 TERMINAL := markdown-it-py mdurl pygments rich
 
 lock: env ## Resolve the versions again (UPGRADE=--upgrade for newer ones), then install them
