@@ -37,6 +37,7 @@ from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.prediction_log import Durability, Position, read_frames
 from mlops_lab.serving.source import FeatureSource
 from mlops_lab.serving.tokens import Tokens
+from mlops_lab.telemetry import OFF, Spans
 
 NOON = datetime(2013, 4, 1, 12, tzinfo=UTC)
 TOKEN = "feedback-token-of-the-tests"
@@ -167,6 +168,7 @@ class Books:
         self.digests: dict[int, str] = {}
         self.barred: set[int] = set()
         self.pins: set[str] = set()
+        self.traces: dict[int, str] = {}
         self.down = False
         self.asked = 0
 
@@ -203,7 +205,7 @@ class Books:
         earlier = tuple(ledger.ways_back(self.lines, {*self.barred, champion.version if champion else None}))
         named = {line.version for line in (*lines.values(), *earlier) if line.version is not None}
         digests = {number: self.digests[number] for number in named}
-        return Standing(lines, digests, frozenset(self.barred), frozenset(self.pins), earlier)
+        return Standing(lines, digests, frozenset(self.barred), frozenset(self.pins), earlier, dict(self.traces))
 
 
 @dataclass(frozen=True)
@@ -236,14 +238,19 @@ class Replica:
 
 
 def a_replica(
-    directory: Path, probability: float | None = 0.3, every_s: float = 0.02, durability: Durability = "process", **limits: float
+    directory: Path,
+    probability: float | None = 0.3,
+    every_s: float = 0.02,
+    durability: Durability = "process",
+    spans: Spans = OFF,
+    **limits: float,
 ) -> Replica:
     """A replica whose champion, version 1, answers this probability; None for no champion. Nothing is loaded yet."""
     store, books, online, bus = Store(), Books(), Counted(), SqliteBus(directory / "bus.db")
     if probability is not None:
         books.promote(1, store.put(a_package(probability)))
     clock, allowed = FixedClock(NOON), Limits(every_s=every_s, **limits)
-    parts = _parts(directory, online, bus, books, store, clock, allowed, durability)
+    parts = _parts(directory, online, bus, books, store, clock, allowed, durability, spans)
     return Replica(parts, store, books, bus, online, directory, clock, allowed)
 
 
@@ -256,6 +263,7 @@ def _parts(
     clock: FixedClock,
     limits: Limits,
     durability: Durability = "process",
+    spans: Spans = OFF,
 ) -> ServingParts:
     tokens = directory / "feedback.token"
     if not tokens.exists():
@@ -272,6 +280,7 @@ def _parts(
         tokens=Tokens(tokens),
         durability=durability,
         limits=limits,
+        spans=spans,
     )
 
 

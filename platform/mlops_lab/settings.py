@@ -169,6 +169,25 @@ class TrackingSettings(Section):
     )
 
 
+class TelemetrySettings(Section):
+    """Traces, logs and metrics out by OpenTelemetry. Off until an address or a folder is set."""
+
+    otlp: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+(/\S*)?)?$",
+        description="Where spans, logs and metrics are sent, OTLP over HTTP, as http://host:4318; empty sends nothing.",
+    )
+    headers_file: Path | None = Field(None, description="File with headers that are sent along, `name: value` a line, for a vendor's key.")
+    signals: str = Field(
+        "traces,logs,metrics",
+        pattern=r"^(traces|logs|metrics)(,(traces|logs|metrics))*$",
+        description="What is sent, of traces, logs and metrics.",
+    )
+    folder: Path | None = Field(None, description="Folder of files to which spans are written where no address is set.")
+    sample: float = Field(0.01, ge=0, le=1, description="Share of the requests without a traceparent that are traced, 0 to 1.")
+    timeout_s: float = Field(5.0, gt=0, le=60, description="Seconds after which a batch that the receiver does not take is dropped.")
+
+
 class FaultSettings(Section):
     """Faults on purpose, for drills. All are off unless a variable is set."""
 
@@ -192,6 +211,7 @@ class Settings(BaseSettings):
     policy: PolicySettings = PolicySettings()
     canary: CanarySettings = CanarySettings()
     fault: FaultSettings = FaultSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     events: EventSettings = EventSettings()
     features: FeatureSettings = FeatureSettings()
     stores: StoreSettings = StoreSettings()

@@ -14,8 +14,8 @@ from mlops_lab.serving.contract import (
     check_content_type,
     read_idempotency_key,
     read_request_id,
-    read_traceparent,
 )
+from mlops_lab.telemetry import read_traceparent
 from serving_builders import BODIES, NOON, Queues, an_item
 
 

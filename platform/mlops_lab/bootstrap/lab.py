@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlops_lab.registry.port import Ledger
     from mlops_lab.retraining.policy import Policy
     from mlops_lab.scoring.store import PackageStore
+    from mlops_lab.telemetry import Spans
     from mlops_lab.training.port import Trainer
 
 
@@ -47,6 +48,8 @@ class Lab:
         self.clock = clock or WallClock()
         self.patience_s = 10.0
         """How long the ledger is waited for while somebody else writes; set before its first use."""
+        self.process = "lab"
+        """What this process is called in traces; set before the first one."""
 
     @classmethod
     def of_environment(cls) -> "Lab":
@@ -93,6 +96,12 @@ class Lab:
         from mlops_lab.events.on_sqlite import SqliteBus
 
         return SqliteBus(self.settings.bus_file)
+
+    @cached_property
+    def spans(self) -> "Spans":
+        from mlops_lab.bootstrap.telemetry import spans_of
+
+        return spans_of(self.settings.telemetry, self.process)
 
     def send_waiting(self) -> None:
         """Have what waits for the broker sent in the background, whichever process left it. Cheap when nothing waits.

@@ -8,6 +8,7 @@ from mlops_lab.bootstrap.followed import followed
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.bootstrap.packages import packages
 from mlops_lab.bootstrap.row_reader import row_reader
+from mlops_lab.bootstrap.telemetry import send_logs, spans_of
 from mlops_lab.clock import Clock, WallClock
 from mlops_lab.errors import LabError
 from mlops_lab.flights.online_usecase import FlightsOnline
@@ -34,7 +35,9 @@ def main() -> int:
     """Serve the champion until SIGTERM."""
     log_to_stderr()
     try:
-        serve(load_settings())
+        settings = load_settings()
+        send_logs(settings.telemetry, "inference", settings.service.replica)
+        serve(settings)
     except LabError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -62,6 +65,7 @@ def serve(settings: Settings) -> None:
         log_limit_bytes=service.log_limit_mib * 2**20,
         window=Window(service.idempotency_s, service.idempotency_log_mib * 2**20),
         faults=Faults(settings.fault.canary_error_share),
+        spans=spans_of(settings.telemetry, "inference", service.replica),
         limits=Limits(every_s=service.follow_s, canary_lease_s=service.canary_lease_s, known_max_age_s=service.known_max_age_s),
     )
     limits = ConnectionLimits(

@@ -1,7 +1,7 @@
 """The rules of the ledger, as pure functions: which version has which role, what served when, what state a version is in."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,8 @@ OF_VERSIONS = frozenset({JUDGEMENT, APPROVAL, REFUSAL, BAR})
 """Kinds of facts that speak of a version, whose number is their subject. Each has its own method of the ledger."""
 
 DECISION, SNAPSHOT, PIN, INCIDENT = "decision", "snapshot", "pin", "incident"
+TRACE = "trace"
+"""Which trace an assignment was made in: its subject is the id of the assignment. Only where traces are recorded."""
 ONCE_ONLY = frozenset({DECISION, SNAPSHOT, PIN, INCIDENT, "order"})
 """Kinds that have one fact per subject: a window is decided once, a batch accepted once, an order carried out once, a pin taken in and an
 incident told once."""
@@ -64,6 +66,7 @@ class Standing:
         barred: Versions that never come back by themselves.
         pins: Ids of the local pins that were taken in.
         earlier: Lines of the last few champions that a rollback may go back to, the next one first.
+        traces: The `traceparent` that a line was written in, by the line's id, where one was recorded.
     """
 
     lines: Mapping[Role, Assignment]
@@ -71,6 +74,7 @@ class Standing:
     barred: frozenset[int] = frozenset()
     pins: frozenset[str] = frozenset()
     earlier: tuple[Assignment, ...] = ()
+    traces: Mapping[int, str] = field(default_factory=dict)
 
 
 TRIALS = (Role.CANARY, Role.SHADOW)

@@ -27,11 +27,13 @@ from mlops_lab.registry.ledger import (
     REFUSAL,
     ROLLBACK,
     SNAPSHOT,
+    TRACE,
     Fact,
     Standing,
 )
 from mlops_lab.registry.rows import assignment_from, compare, fact_from, to_row, version_from
 from mlops_lab.registry.version import Assignment, ModelVersion, Role
+from mlops_lab.telemetry import current_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -134,14 +136,16 @@ class SqlHistory(History):
         return standing
 
     def _standing(self, connection: Connection) -> Standing:
-        assignments, facts = self._assignments(connection), self._facts(connection, {BAR, PIN})
+        assignments, facts = self._assignments(connection), self._facts(connection, {BAR, PIN, TRACE})
         lines, barred = {line.role: line for line in assignments}, ledger.barred(facts)
         champion = lines.get(Role.CHAMPION)
         earlier = ledger.ways_back(assignments, {*barred, champion.version if champion else None})[:_EARLIER]
         named = {line.version for line in (*lines.values(), *earlier) if line.version is not None}
         wanted = select(VERSIONS.c.number, VERSIONS.c.scorer_sha256).where(VERSIONS.c.model == self._model, VERSIONS.c.number.in_(named))
         digests = {int(row.number): str(row.scorer_sha256) for row in connection.execute(wanted)}
-        return Standing(lines, digests, barred, frozenset(fact.subject for fact in facts if fact.kind == PIN), tuple(earlier))
+        pins = frozenset(fact.subject for fact in facts if fact.kind == PIN)
+        traces = {int(fact.subject): str(fact.body["traceparent"]) for fact in facts if fact.kind == TRACE}
+        return Standing(lines, digests, barred, pins, tuple(earlier), traces)
 
     def _versions(self, connection: Connection) -> list[ModelVersion]:
         wanted = select(VERSIONS).where(VERSIONS.c.model == self._model).order_by(VERSIONS.c.number)
@@ -375,6 +379,8 @@ class SqlLedger(SqlHistory):
         row = to_row(assigned)
         tx.connection.execute(ASSIGNMENTS.insert().values(row))
         tx.digests[f"row:assignment/{assigned.id}"] = digest_of(row)
+        if traceparent := current_traceparent():
+            self._state(tx, TRACE, str(assigned.id), {"traceparent": traceparent}, by, why)
         told = {name: row[name] for name in ("role", "from_version", "kind", "weight", "by", "why")}
         self._tell(tx, event, version, {"assignment": assigned.id, **told})
         return assigned
@@ -384,7 +390,7 @@ class SqlLedger(SqlHistory):
         if scorer:
             tx.digests["scorer"] = scorer
         data = {"model": self._model, "version": version, "scorer_sha256": scorer, **details}
-        tx.emit(CONTROL, Message(type=event, at=tx.at, subject=self._model, data=data))
+        tx.emit(CONTROL, Message(type=event, at=tx.at, subject=self._model, data=data, traceparent=current_traceparent()))
 
     def _name(self, number: int | None) -> str:
         return self._model if number is None else f"{self._model}/{number}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from mlops_lab.serving.answered import Answered
+from mlops_lab.serving.traced import Traced
 
 Header = tuple[bytes, bytes]
 
@@ -36,6 +37,7 @@ class Call:
         event_ids: Outcomes that count as seen because of this call.
         answered: What it was answered.
         like: An earlier call with the same key that came in together with this one; the reply is its reply.
+        traced: Its place in a trace, if it is recorded.
     """
 
     route: str
@@ -49,3 +51,4 @@ class Call:
     event_ids: tuple[str, ...] = ()
     answered: Answered | None = None
     like: "Call | None" = None
+    traced: Traced | None = None

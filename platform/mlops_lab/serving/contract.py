@@ -14,8 +14,6 @@ UNUSABLE = "Content cannot be used"
 
 _ECHOED = 100
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_TRACEPARENT_BYTES = 55
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +134,6 @@ def read_request_id(value: bytes) -> str:
 def read_idempotency_key(value: bytes) -> str:
     """The caller's `Idempotency-Key`, made like a request id. Raises Refusal 422."""
     return _word("Idempotency-Key", value)
-
-
-def read_traceparent(value: bytes) -> str | None:
-    """The W3C Trace Context of a request: version, trace id, parent id and flags. None for what the standard says to ignore.
-
-    Of a version later than this one those four are what can be understood, whatever follows them.
-    """
-    if not _TRACEPARENT.match(value):
-        return None
-    if len(value) > _TRACEPARENT_BYTES and (value[:2] == b"00" or value[_TRACEPARENT_BYTES:][:1] != b"-"):
-        return None
-    return value[:_TRACEPARENT_BYTES].decode("ascii")
 
 
 def unusable(*fields: tuple[str, str]) -> Refusal:

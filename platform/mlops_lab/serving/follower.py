@@ -41,6 +41,7 @@ from mlops_lab.serving.pinned import Pinned
 from mlops_lab.serving.place import Place
 from mlops_lab.serving.telling import Report, Telling, words
 from mlops_lab.serving.trials import Trials
+from mlops_lab.telemetry import OFF, Spans
 
 DOWN_EVERY_S = 10.0
 """While the ledger does not answer, it is not asked more often than this."""
@@ -97,6 +98,7 @@ class Follower:
         pin: PinFile | None = None,
         report: Report | None = None,
         limits: Limits | None = None,
+        spans: Spans = OFF,
     ) -> None:
         """Args:
         ledger: Polled.
@@ -109,6 +111,7 @@ class Follower:
         pin: Where a local pin would be.
         report: Where to say what belongs into the audit trail.
         limits: Pauses and ages.
+        spans: Where swaps are traced.
         """
         self._ledger = ledger
         self._clock = clock
@@ -122,7 +125,7 @@ class Follower:
         named = Named(cache, self._loader, self._place, self._memory, self._telling, every_s)
         self._trials = Trials(self._place, named, self._telling, clock, lease_s, self._lock)
         self._pinned = Pinned(pin, self._loader, self._place, self._trials, self._memory, self._telling, every_s, self._lock)
-        self._following = Following(self._place, named, self._trials, self._pinned, self._memory, self._telling, self._lock)
+        self._following = Following(self._place, named, self._trials, self._pinned, self._memory, self._telling, self._lock, spans)
         self._stopping = threading.Event()
         self._polled = threading.Event()
         self._first_ask_s = 0.0

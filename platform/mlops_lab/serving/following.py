@@ -1,6 +1,7 @@
 """Obeying the ledger: what it says at one moment is remembered, put in place, and prepared for the way back."""
 
 import threading
+from time import time_ns
 
 from mlops_lab.registry.ledger import TRIALS, Standing
 from mlops_lab.registry.version import Assignment, Role
@@ -10,13 +11,23 @@ from mlops_lab.serving.pinned import Pinned
 from mlops_lab.serving.place import Place
 from mlops_lab.serving.telling import Telling
 from mlops_lab.serving.trials import Trials
+from mlops_lab.telemetry import OFF, Span, Spans, TraceContext
+from mlops_lab.telemetry.span import Attribute
 
 
 class Following:
     """Follows one answer of the ledger after the other. Belongs to the thread that asks; may take any time."""
 
     def __init__(
-        self, place: Place, named: Named, trials: Trials, pinned: Pinned, memory: Memory, telling: Telling, lock: threading.RLock
+        self,
+        place: Place,
+        named: Named,
+        trials: Trials,
+        pinned: Pinned,
+        memory: Memory,
+        telling: Telling,
+        lock: threading.RLock,
+        spans: Spans = OFF,
     ) -> None:
         self._place = place
         self._named = named
@@ -25,6 +36,7 @@ class Following:
         self._memory = memory
         self._telling = telling
         self._lock = lock
+        self._spans = spans
 
     def follow(self, standing: Standing, asked_at: float) -> None:
         """Do what the ledger says.
@@ -58,7 +70,7 @@ class Following:
             self._memory.note(standing)
 
     def _put_in_place(self, champion: Assignment, standing: Standing) -> None:
-        new, current = None, self._place.champion
+        new, current, began_ns = None, self._place.champion, time_ns()
         if self._place.pin is None:
             if champion.version is None:
                 self._take_away(champion)
@@ -68,6 +80,22 @@ class Following:
             elif self._may_follow(champion):
                 new = self._named.load(Role.CHAMPION, champion, standing)
         self._place.follow(new, self._trials.chosen(standing))
+        if new is not None and self._place.champion is new:
+            self._trace_swap(champion, began_ns, standing.traces.get(champion.id))
+
+    def _trace_swap(self, line: Assignment, began_ns: int, assigned_in: str | None) -> None:
+        """A trace of its own, for a replica may come to it hours later, with a link to where the ledger's line was written."""
+        if self._spans.on:
+            link = TraceContext.parse(assigned_in)
+            said: dict[str, Attribute] = {
+                "lab.model": line.model,
+                "lab.model_version": line.version or 0,
+                "lab.assignment": line.id,
+                "lab.kind": line.kind,
+            }
+            span = Span("swap model", TraceContext.new(), start_ns=began_ns, end_ns=time_ns(), attributes=said)
+            span.links = (link,) if link else ()
+            self._spans.put(span)
 
     def _take_away(self, champion: Assignment) -> None:
         if self._place.take_away(champion):

@@ -68,6 +68,8 @@ class Metrics(Collector):
             away.add_metric((what_was_full,), number)
         yield away
         yield CounterMetricFamily("lab_serving_replayed", "Requests answered from their idempotency key.", value=counts.replayed)
+        what = "Spans of traces that could not be handed on: nobody took them, or too many waited."
+        yield CounterMetricFamily("lab_telemetry_spans_dropped", what, value=parts.spans.dropped)
         what = "Rows that the shadow was too slow to score."
         yield CounterMetricFamily("lab_serving_shadow_left_out", what, value=parts.predictor.shadow.left_out)
         yield GaugeMetricFamily("lab_serving_log_bytes", "Prediction log on this replica's disk.", value=parts.log.total_bytes)

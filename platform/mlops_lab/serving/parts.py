@@ -25,6 +25,7 @@ from mlops_lab.serving.prediction_log import Durability, PredictionLog
 from mlops_lab.serving.predictor import Predictor
 from mlops_lab.serving.source import FeatureSource
 from mlops_lab.serving.tokens import Tokens
+from mlops_lab.telemetry import OFF, Spans
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class ServingParts:
     keys: Keys
     tokens: Tokens
     clock: Clock
+    spans: Spans = OFF
 
 
 def assemble(
@@ -76,6 +78,7 @@ def assemble(
     window: Window | None = None,
     faults: Faults | None = None,
     limits: Limits | None = None,
+    spans: Spans = OFF,
 ) -> ServingParts:
     """Put a replica together in its directory (`cache/`, `log/`, `state.json`, `pin.json`). Takes the log; nothing else is opened yet.
 
@@ -104,7 +107,7 @@ def assemble(
     def load_now(content: bytes) -> Scorer:
         return load(content) if slot.lineup is None or load_beside is None else load_beside(content)
 
-    follower = Follower(ledger, cache, known, slot, load_now, names, clock, pin=pin, report=report, limits=limits)
+    follower = Follower(ledger, cache, known, slot, load_now, names, clock, pin=pin, report=report, limits=limits, spans=spans)
     policy = use_case.policy.enforced_on(use_case.features)
     predictor = Predictor(source, policy, slot, clock, canary_fails=(faults or Faults()).fails)
-    return ServingParts(use_case, slot, source, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock)
+    return ServingParts(use_case, slot, source, log, follower, predictor, FeedbackDesk(clock), Keys(window), tokens, clock, spans)

@@ -26,13 +26,15 @@ from mlops_lab.serving.contract import (
     check_content_type,
     read_idempotency_key,
     read_request_id,
-    read_traceparent,
 )
 from mlops_lab.serving.counts import Counts
 from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.idempotency import digest_of_body, reply_body
 from mlops_lab.serving.parts import ServingParts
 from mlops_lab.serving.prediction_log import encode
+from mlops_lab.serving.traced import Part, begin, end
+from mlops_lab.telemetry import read_traceparent
+from mlops_lab.telemetry.span import Attribute
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", PROBLEM_TYPE.encode())
@@ -52,6 +54,7 @@ class Service:
         self.counts = Counts()
         self.bodies = Bodies(parts.use_case, limits)
         self._tell_unlogged_at = 0.0
+        self._traces = parts.spans.on
 
     @property
     def waits_for_disk(self) -> bool:
@@ -91,12 +94,15 @@ class Service:
                     self._take_feedback(call, frames)
             except Exception as error:
                 call.reply = self.refuse(call.route, error, call.request_id)
+        began = scored = perf_counter() if self._traces else 0.0
         if questions:
             results: Sequence[Answered | Exception]
             try:
                 results = self.parts.predictor.answer(questions)
             except Exception as error:
                 results = [error] * len(questions)
+            if self._traces:
+                scored = perf_counter()
             for call, question, result in zip(asked, questions, results, strict=True):
                 try:
                     if isinstance(result, Exception):
@@ -111,6 +117,8 @@ class Service:
                 self.parts.keys.wrote(sum(map(len, frames)))
             except LogUnwritable as error:
                 self._take_back([call for call in calls if call.answered is not None or call.route == FEEDBACK], error)
+        if self._traces:
+            self._note_parts(calls, began, scored)
 
     def settle(self, calls: Sequence[Call], error: LogUnwritable | None = None) -> None:
         """The log was flushed, or could not be: make every reply final, and count it."""
@@ -138,6 +146,36 @@ class Service:
                 counts.aged(answers[0]["feature_ages_s"])
             elif call.route == FEEDBACK and reply.status == 202:
                 counts.took(None, now - call.came)
+            if call.traced is not None:
+                self._end_trace(call, reply.status, now)
+
+    def _note_parts(self, calls: Sequence[Call], began: float, scored: float) -> None:
+        until = None if self.waits_for_disk else perf_counter()
+        for call in calls:
+            if call.traced is not None:
+                if call.answered is not None:
+                    call.traced.parts.append(Part("read features, score", began, scored))
+                if call.logged:
+                    call.traced.parts.append(Part("write prediction log", scored, until))
+
+    def _end_trace(self, call: Call, status: int, now: float) -> None:
+        said: dict[str, Attribute] = {"lab.request_id": call.request_id or ""}
+        if call.answered is not None:
+            answers, frame = call.answered.answers, call.answered.frame
+            said |= {
+                "lab.prediction_id": answers[0]["prediction_id"],
+                "lab.rows": len(answers),
+                "lab.model_version": call.answered.loaded.version,
+                "lab.variant": call.answered.variant,
+                "lab.purpose": str(frame["purpose"]),
+            }
+        assert call.traced is not None
+        end(self.parts.spans, call.traced, call.route, call.came, now, status, said)
+
+    def _traced(self, call: Call, trace: str | None) -> str | None:
+        """Decide whether a call is traced; returns what its frame is to carry on."""
+        call.traced = begin(self.parts.spans, trace)
+        return trace if call.traced is None else call.traced.context.traceparent
 
     def _question(self, call: Call, in_hand: dict[str, Call]) -> Question | None:
         """Read a call; None where its key was answered before, or is in hand. Raises Refusal."""
@@ -155,6 +193,8 @@ class Service:
                 check_content_encoding(value)
         if call.request_id is None:
             call.request_id = os.urandom(16).hex()
+        if self._traces:
+            trace = self._traced(call, trace)
         check_content_type(content_type)
         request = self.bodies.predict(call.body)
         noted: dict[str, object] | None = None
@@ -203,6 +243,8 @@ class Service:
             call.request_id = read_request_id(found[b"x-request-id"])
         else:
             call.request_id = os.urandom(16).hex()
+        trace = read_traceparent(found[b"traceparent"]) if b"traceparent" in found else None
+        trace = self._traced(call, trace)
         self.parts.tokens.require(found.get(b"authorization"), "feedback")
         check_content_type(found.get(b"content-type"))
         check_content_encoding(found.get(b"content-encoding", b""))
@@ -210,7 +252,7 @@ class Service:
         taken = self.parts.desk.take(outcomes, call.request_id)
         call.event_ids = taken.new
         if taken.frame is not None:
-            frames.append(encode(taken.frame))
+            frames.append(encode(taken.frame if trace is None else taken.frame | {"trace": trace}))
         call.logged = True
         content = orjson.dumps({"request_id": call.request_id, "accepted": taken.accepted, "known_already": taken.known_already})
         call.reply = Reply(202, [_JSON, (b"x-request-id", call.request_id.encode())], content)

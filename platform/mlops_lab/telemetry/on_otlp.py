@@ -1,0 +1,106 @@
+"""Spans and log lines out by OTLP over HTTP, with OpenTelemetry's own exporters. Imported by the thread that sends only."""
+
+from collections.abc import Mapping, Sequence
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from mlops_lab.telemetry.context import TraceContext
+from mlops_lab.telemetry.log_lines import Line
+from mlops_lab.telemetry.span import Attribute, Kind, Span
+
+_KINDS = {
+    Kind.INTERNAL: SpanKind.INTERNAL,
+    Kind.SERVER: SpanKind.SERVER,
+    Kind.PRODUCER: SpanKind.PRODUCER,
+    Kind.CONSUMER: SpanKind.CONSUMER,
+}
+_SCOPE = InstrumentationScope("mlops_lab")
+
+
+class OtlpSpans:
+    """Sends spans."""
+
+    def __init__(self, address: str, headers: Mapping[str, str], timeout_s: float, resource: Mapping[str, Attribute]) -> None:
+        """Args:
+        address: Of the receiver, without `/v1/traces`.
+        headers: Sent along, such as a vendor's key.
+        timeout_s: For one batch with all its tries.
+        resource: Who sends.
+        """
+        self._exporter = OTLPSpanExporter(
+            f"{address.rstrip('/')}/v1/traces", headers=dict(headers), timeout=timeout_s, compression=Compression.Gzip
+        )
+        self._resource = Resource(dict(resource))
+
+    def send(self, spans: Sequence[Span]) -> bool:
+        """Whether the receiver took them."""
+        return self._exporter.export([readable(span, self._resource) for span in spans]) is SpanExportResult.SUCCESS
+
+
+class OtlpLines:
+    """Sends log lines; see `OtlpSpans`."""
+
+    def __init__(self, address: str, headers: Mapping[str, str], timeout_s: float, resource: Mapping[str, Attribute]) -> None:
+        self._exporter = OTLPLogExporter(
+            f"{address.rstrip('/')}/v1/logs", headers=dict(headers), timeout=timeout_s, compression=Compression.Gzip
+        )
+        self._resource = Resource(dict(resource))
+
+    def send(self, lines: Sequence[Line]) -> bool:
+        """Whether the receiver took them."""
+        return self._exporter.export([self._record(line) for line in lines]) is LogRecordExportResult.SUCCESS
+
+    def _record(self, line: Line) -> ReadableLogRecord:
+        trace = line.trace
+        record = LogRecord(
+            timestamp=line.at_ns,
+            observed_timestamp=line.at_ns,
+            severity_text=line.level,
+            severity_number=_SEVERITIES.get(line.level, SeverityNumber.INFO),
+            body=line.event,
+            attributes={"logger": line.logger, **line.fields},
+            trace_id=int(trace.trace_id, 16) if trace else 0,
+            span_id=int(trace.span_id, 16) if trace else 0,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED if trace and trace.sampled else TraceFlags.DEFAULT),
+        )
+        return ReadableLogRecord(record, self._resource, _SCOPE)
+
+
+_SEVERITIES = {
+    "debug": SeverityNumber.DEBUG,
+    "info": SeverityNumber.INFO,
+    "warning": SeverityNumber.WARN,
+    "error": SeverityNumber.ERROR,
+    "critical": SeverityNumber.FATAL,
+}
+
+
+def readable(span: Span, resource: Resource) -> ReadableSpan:
+    """A span as the SDK's exporters want it."""
+    return ReadableSpan(
+        span.name,
+        context=_context(span.context, remote=False),
+        parent=_context(TraceContext(span.context.trace_id, span.parent), remote=span.kind is not Kind.INTERNAL) if span.parent else None,
+        resource=resource,
+        attributes=span.attributes,
+        links=[Link(_context(link, remote=True)) for link in span.links],
+        kind=_KINDS[span.kind],
+        instrumentation_scope=_SCOPE,
+        status=Status(StatusCode.ERROR, span.error) if span.error else Status(StatusCode.UNSET),
+        start_time=span.start_ns,
+        end_time=span.end_ns,
+    )
+
+
+def _context(context: TraceContext, *, remote: bool) -> SpanContext:
+    return SpanContext(int(context.trace_id, 16), int(context.span_id, 16), is_remote=remote, trace_flags=TraceFlags(int(context.sampled)))
