@@ -18,8 +18,9 @@ from mlops_lab.features.stream import CHUNK
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.pipelines.feature_status import FeatureStatus, status_file, write_status
 
-COALESCE_S = 0.2
-"""How long changes of rows are gathered: a write to Feast costs tens of milliseconds, whether of one row or of hundreds."""
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
+"""Changes of rows are gathered for as long as the last step took: a write to Feast costs tens of milliseconds, whether of one row or of
+hundreds, one to Redis hardly any. While nothing comes the pause grows to its longest."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 _TELL_EVERY_S = 1.0
 _COUNT_ROWS_EVERY_S = 10.0
@@ -50,15 +51,18 @@ class FeatureWorker:
     def run(self) -> None:
         """Work until told to stop."""
         self._tell("starting")
+        pause_s = SHORTEST_PAUSE_S
         while not self._stop.is_set():
             try:
+                began = time.monotonic()
                 passed = self._processor.step()
                 self._goes_on()
                 if time.monotonic() - self._told_at >= _TELL_EVERY_S:
                     self._lag = self._processor.lag()
                     self._tell("working")
                 if passed < CHUNK:
-                    self._stop.wait(COALESCE_S)
+                    pause_s = min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, time.monotonic() - began if passed else 1.2 * pause_s))
+                    self._stop.wait(pause_s)
             except LabError as error:
                 self._waits(error.what, error.next_step, None)
             except Exception as error:  # a fault of ours, or of something strange on the way: repairing it must not need a restart

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from mlops_lab.errors import BusUnreachable, FeatureStoreUnreachable, ServiceNotReady
 
-LOOK_EVERY_S = 0.05
+FIRST_LOOK_S, LOOK_EVERY_S = 0.005, 0.05
+"""Most of what is waited for takes milliseconds; what does not is looked at less and less often."""
 AWAY = (BusUnreachable, FeatureStoreUnreachable)
 """What comes back by itself: publishing goes on into a spool meanwhile."""
 
@@ -29,7 +30,7 @@ class Patience:
         Raises:
             ServiceNotReady: It does not, although all that it depends on answers.
         """
-        began = time.monotonic()
+        began, pause_s = time.monotonic(), FIRST_LOOK_S
         while not self._stopping():
             try:
                 holds = await condition()
@@ -42,7 +43,8 @@ class Patience:
             self._on_wait()
             if time.monotonic() - began > timeout_s:
                 raise ServiceNotReady(f"{what} within {timeout_s:.0f} s.", f"look at {look_at}.")
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(LOOK_EVERY_S, 2 * pause_s)
 
     def _tell(self, trouble: str) -> None:
         if bool(trouble) != bool(self._trouble):
