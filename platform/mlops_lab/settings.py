@@ -30,6 +30,11 @@ class ServiceSettings(Section):
         description="Address it listens on. 0.0.0.0 is for a container, where networks and the published port say who reaches it.",
     )
     port: int = Field(8100, ge=1024, le=65535, description="TCP port of the inference service.")
+    at: str = Field(
+        "",
+        pattern=r"^([a-zA-Z0-9.-]+:[0-9]{1,5})?$",
+        description="Where the platform's own clients reach it, as host:port; empty is the address and port it listens on.",
+    )
     replica: str = Field("replica-1", pattern=r"^[a-z0-9-]{1,40}$", description="Name of this replica: its log and its cache.")
     durability: Literal["process", "disk"] = Field(
         "process", description="What an answered prediction survives: a killed process, or a power cut."
@@ -63,6 +68,11 @@ class ServiceSettings(Section):
     known_max_age_s: float = Field(
         7 * 86400, gt=0, description="Age in seconds up to which a replica starts from its cache while the ledger is down."
     )
+
+    @property
+    def reached_at(self) -> str:
+        """Where clients reach it, as host:port. An address that stands for all of a machine's is none to connect to."""
+        return self.at or f"{self.host.replace('0.0.0.0', '127.0.0.1')}:{self.port}"
 
 
 class ConsoleSettings(Section):
@@ -201,6 +211,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
     )
 
+    profile: Literal["embedded", "inside"] = Field(
+        "embedded",
+        description="Where the services of the home are: processes that `lab up` starts here, or other containers (inside one of them).",
+    )
     home: Path = Field(Path("runs/demo"), description="Folder that holds all state of the embedded platform.")
     data: Path = Field(Path("data/nycflights13"), description="Folder of the flight data.")
     seed: int = Field(7, ge=0, description="Seed of every random choice.")

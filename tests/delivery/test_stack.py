@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mlops_lab.bootstrap.running import SILENT_S
+
 ROOT = Path(__file__).resolve().parents[2]
 STACK = ROOT / "platform" / "deploy" / "compose" / "stack.yaml"
 SPEC: dict[str, Any] = yaml.safe_load(STACK.read_text())
@@ -90,6 +92,11 @@ def test_no_secret_is_written_down(name: str) -> None:
         if re.search(r"PASSWORD|SECRET|TOKEN|KEY", key):
             assert str(value).startswith("/run/lab/") or key.endswith(("_FILE", "_KEYS", "_TOKENS")), f"{key} holds a value"
         assert not re.search(r"://[^/\s]+:[^/@\s]+@", str(value)), f"{key} has a password in an address"
+
+
+def test_a_worker_is_given_the_same_time_by_docker_and_by_who_asks_from_inside() -> None:
+    for name, silent_s in SILENT_S.items():
+        assert SERVICES[name]["healthcheck"]["test"][-1] == f"{silent_s:g}", name
 
 
 def test_nothing_waits_by_sleeping() -> None:

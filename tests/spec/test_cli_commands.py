@@ -522,7 +522,7 @@ class Stage:
 def staged(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> Callable[[list[list[str]]], Stage]:
     def make(weeks: list[list[str]]) -> Stage:
         stage = Stage(lab, weeks)
-        monkeypatch.setattr("mlops_lab.embedded.require_running", lambda home, name: None)
+        monkeypatch.setattr("mlops_lab.bootstrap.running.require_works", lambda home, name: None)
         monkeypatch.setattr("mlops_lab.replay.session.Session.play", lambda self, weeks: stage.play(weeks))
         return stage
 

@@ -52,7 +52,9 @@ def _of_this_home() -> list[Check]:
     """The checks that need the settings; a wrong setting or an unreadable record is itself a finding."""
     try:
         from mlops_lab.bootstrap import Lab
+        from mlops_lab.bootstrap.inside import parts_inside
         from mlops_lab.bootstrap.parts import parts_of
+        from mlops_lab.bootstrap.running import is_inside
         from mlops_lab.cli.supervised import supervised  # late: a broken environment must not keep the doctor from speaking
         from mlops_lab.flights.fetch import FILES
         from mlops_lab.pipelines.backlog import backlog
@@ -60,16 +62,17 @@ def _of_this_home() -> list[Check]:
 
         settings = load_settings()
         lab = Lab(settings)
-        supervisor, services = supervised()
-        statuses = supervisor.status(services)
-        parts = parts_of(settings)
+        inside = is_inside(settings)
+        supervisor, services = (None, []) if inside else supervised()
+        statuses = supervisor.status(services) if supervisor else []
+        parts = parts_inside(lab) if inside else parts_of(settings)
     except ImportError as error:
         return [Check("settings", Health.FAIL, f"the platform cannot be imported: {error}", "run `make install`.")]
     except LabError as error:
         return [Check("settings", Health.FAIL, error.what, error.next_step)]
     return [
-        checks.writable(supervisor.home),
-        checks.disk(supervisor.home),
+        checks.writable(lab.home),
+        checks.disk(lab.home),
         checks.data(settings.data, FILES),
         *checks.servers(settings, lab.model),
         *checks.ports(services, statuses),

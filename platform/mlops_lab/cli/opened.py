@@ -68,9 +68,9 @@ def open_lab(*, found_home: bool = False, without_ledger: bool = False) -> "Lab"
 
 def runs(lab: "Lab", name: str) -> bool:
     """Whether a service of the home lives."""
-    from mlops_lab.embedded import Supervisor
+    from mlops_lab.bootstrap.running import works
 
-    return any(status.name == name and status.pid for status in Supervisor(lab.home).status())
+    return works(lab.settings, name)
 
 
 def take_in_logs(lab: "Lab") -> None:

@@ -53,12 +53,12 @@ class Player:
     """
 
     def __init__(self, output: Output, lab: "Lab", minute_s: float = 0.0) -> None:
-        from mlops_lab.embedded import require_running
+        from mlops_lab.bootstrap.running import require_works
         from mlops_lab.replay.session import Session, needed
 
         lab.ledger.champion()
         for name in needed(lab):
-            require_running(lab.home, name)
+            require_works(lab.settings, name)
         self._output = output
         self._live = sys.stderr.isatty()
         self._looked_at = 0.0

@@ -30,23 +30,31 @@ def command(output: Output) -> None:
     Nothing is started or stopped.
 
     running: it answers. starting: it lives and does not answer yet. dead: it was started and is gone. stopped: it was not started.
+    In a container of the stack, where other containers cannot be seen, each part is asked instead.
     """
     from mlops_lab.bootstrap import Lab  # late: `lab status --help` needs no settings
+    from mlops_lab.bootstrap.inside import parts_inside
     from mlops_lab.bootstrap.parts import parts_of
+    from mlops_lab.bootstrap.running import is_inside
     from mlops_lab.pipelines.backlog import backlog
     from mlops_lab.settings import load_settings
 
-    supervisor, services = supervised()
     settings = load_settings()
+    if is_inside(settings):
+        lab = Lab(settings)
+        show(output, (), backlog(lab), parts_inside(lab))
+        return
+    supervisor, services = supervised()
     show(output, supervisor.status(services), backlog(Lab(settings)), parts_of(settings))
 
 
 def show(output: Output, found: Sequence[Status], logs: Sequence["Backlog"] = (), parts: Sequence["Part"] = ()) -> None:
     """Print the state of services, of the replicas' prediction logs, and of bus and store; then what to do about the worst of it."""
-    output.table(
-        ["service", "state", "address", "pid", "since (UTC)", "log"],
-        [[s.name, s.state, s.address or None, s.pid or None, s.since, s.log] for s in found],
-    )
+    if found:
+        output.table(
+            ["service", "state", "address", "pid", "since (UTC)", "log"],
+            [[s.name, s.state, s.address or None, s.pid or None, s.since, s.log] for s in found],
+        )
     if logs:
         output.table(
             ["prediction log of", "MiB", "not shipped MiB", "since (UTC)", "set aside files"],

@@ -81,12 +81,17 @@ def _version_of(lab: "Lab", order: str) -> int | None:
 
 
 def _carry_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
+    from mlops_lab.bootstrap.running import is_inside, require_works
     from mlops_lab.bootstrap.services import PREFECT
     from mlops_lab.bootstrap.services import TRAINER as WORKER
     from mlops_lab.clock import iso
 
-    temporary = not runs(lab, PREFECT)
-    _choose_prefect(lab, temporary)
+    if is_inside(lab.settings):
+        require_works(lab.settings, PREFECT)  # PREFECT_API_URL says where
+        temporary = False
+    else:
+        temporary = not runs(lab, PREFECT)
+        _choose_prefect(lab, temporary)
     if temporary:
         output.say("Prefect's own server is not running, so a temporary one is started; this takes half a minute. `lab up` keeps one.")
     from mlops_lab.pipelines.on_prefect import run_training_flow  # reads the environment when it is imported

@@ -8,7 +8,7 @@ from mlops_lab.cli.output import Output
 from mlops_lab.cli.parts import Parts, use
 from mlops_lab.cli.promote import took_in
 from mlops_lab.cli.status import show
-from mlops_lab.cli.supervised import supervised
+from mlops_lab.cli.supervised import require_outside, supervised
 from mlops_lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def command(output: Output, replicas: int | None, parts: "Chosen | None", leave_
     from mlops_lab.settings import load_settings
 
     settings = load_settings()
+    require_outside(settings)
     if parts is not None:
         use(output, settings, parts, leave_behind)
     elif leave_behind:

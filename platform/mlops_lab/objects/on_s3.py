@@ -51,6 +51,14 @@ def require_conditional_put(place: Place) -> None:
     raise StoreUnsafe.at(place.shown)
 
 
+def require_readable(place: Place) -> None:
+    """Ask for the first key of a place, if there is one. Raises StoreUnreachable."""
+    try:
+        next(iter(opened(place).list(chunk_size=1)), None)
+    except (BaseError, OSError) as error:
+        raise unreachable(place, error) from error
+
+
 def unreachable(place: Place, error: BaseException) -> StoreUnreachable:
     """In one line: the client's own text goes over many, with the server's XML and its own innards in it."""
     text = str(error)

@@ -17,8 +17,9 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.feature_progress import feature_progress
 from mlops_lab.bootstrap.identities import FEEDBACK
+from mlops_lab.bootstrap.running import require_not_gone
 from mlops_lab.bootstrap.services import FEATURES, INFERENCE, TRAINER, WATCHER
-from mlops_lab.embedded import require_running
+from mlops_lab.embedded.ports import split
 from mlops_lab.errors import HomeInUse, NoChampion
 from mlops_lab.events import FEEDBACK as REPORTS
 from mlops_lab.events import OBSERVATIONS, SCHEDULE
@@ -132,11 +133,11 @@ class Session:
 
     async def _play(self, weeks: Sequence[Window]) -> Progress | None:
         """None when it was stopped by Ctrl-C."""
-        service = self._lab.settings.service
         reached = self.journal.cursor()
         start = reached or weeks[0].start
         token = read_token(self._lab.keys / f"{FEEDBACK}.token")
-        client = Client(service.host, service.port, token=token)
+        host, port = split(self._lab.settings.service.reached_at)
+        client = Client(host, port, token=token)
         driver = Driver(
             bus=self._lab.bus,
             client=client,
@@ -212,7 +213,7 @@ class Session:
         if time.monotonic() - self._looked_at > 2:
             self._looked_at = time.monotonic()
             for name in needed(self._lab):
-                require_running(self._lab.home, name)
+                require_not_gone(self._lab.settings, name)
 
     def _agreed(self, body: bytes) -> bool:
         try:
