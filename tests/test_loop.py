@@ -112,6 +112,8 @@ def test_the_summary_names_every_figure_that_was_promised(stores: Stores) -> Non
     assert all(step["passed"] and step["title"] and step["seconds"] > 0 for step in summary["steps"])
     assert summary["predictions"] > 30_000
     assert summary["failed_requests"] == 0
+    assert sum(summary["answers_by_features"].values()) == summary["predictions"]
+    assert summary["answers_by_features"]["fresh"] > 0.99 * summary["predictions"]
     assert 0.9 < summary["label_coverage"] < 1
     assert 0 < summary["decay_to_better_model_s"] < 60
     assert list(summary["auc_served_by_week"]) == [decision["window"] for decision in summary["decisions"]]

@@ -6,8 +6,9 @@ LabError
 ├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
 │                      PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
-├── ServiceError       BusUnreachable (BusReplaced, BusRefused, TopicMissing, TopicDiffers), MessageUnreadable, RegistryUnreachable,
-│                      StoreUnreachable, FeatureStoreUnreachable, FeaturesRefused, LogUnwritable, PortInUse, ServiceNotReady
+├── ServiceError       BusUnreachable (BusReplaced, BusTooSlow, BusRefused, TopicMissing, TopicDiffers), MessageUnreadable,
+│                      RegistryUnreachable, StoreUnreachable, FeatureStoreUnreachable, FeaturesRefused, LogUnwritable, PortInUse,
+│                      ServiceNotReady
 └── UsageError         SettingsWrong, HomeInUse, UnknownName
 """
 
@@ -272,6 +273,10 @@ class BusReplaced(BusUnreachable):
     def ends(cls, where: str, topic: str, partition: int, end: int, after: int) -> Self:
         what = f"Partition {partition} of topic '{topic}' on Kafka at {where} ends at {end}, and {after} messages of it were read before"
         return cls(f"{what}: it was made anew, or has lost some.", "let its readers begin again: `lab events replay`.")
+
+
+class BusTooSlow(BusUnreachable):
+    """The bus did not give as much as was asked for in time. The next question will be smaller: ask again soon."""
 
 
 class BusRefused(BusUnreachable):

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from time import monotonic, sleep
 import pytest
 
 from mlops_lab.errors import BusReplaced, BusUnreachable
-from mlops_lab.events import OBSERVATIONS, REFERENCES
+from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, Message
 from mlops_lab.events.in_time import BusInTime
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.serving.facts import FactStream
@@ -285,3 +285,79 @@ def test_facts_from_the_future_do_not_shorten_what_a_replica_reads_at_its_start(
     fresh.look()
 
     assert fresh.people() == 7
+
+
+class Slow:
+    """What a bus on a loaded machine does: each message takes its time. `given` are the offsets that came in time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, each_s: float) -> None:
+        self.each_s = each_s
+        self.asked: list[int] = []
+        self.given: list[int] = []
+        read, read_in_time = SqliteBus.read, BusInTime.read
+
+        def slow(bus: SqliteBus, topic: str, after: int, limit: int = 1000) -> Sequence[Delivery]:
+            found = read(bus, topic, after, limit)
+            if topic == OBSERVATIONS:
+                self.asked.append(limit)
+                sleep(self.each_s * len(found))
+            return found
+
+        def in_time(bus: BusInTime, topic: str, after: int, limit: int = 1000, partition: int = 0) -> Sequence[Delivery]:
+            found = read_in_time(bus, topic, after, limit, partition)
+            if topic == OBSERVATIONS:
+                self.given += [delivery.offset for delivery in found]
+            return found
+
+        monkeypatch.setattr(SqliteBus, "read", slow)
+        monkeypatch.setattr(BusInTime, "read", in_time)
+
+
+def counts(number: int) -> list[Message]:
+    return [a_count(i, NOON - timedelta(seconds=number - i), name=f"count-{i}") for i in range(1, number + 1)]
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_a_loaded_machine_does_not_read_at_once_comes_in_smaller_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    """A thousand facts take four times as long as a read may take, at the start of a replica and when it has fallen behind."""
+    followed = Followed(tmp_path / "bus.db")
+    followed.facts = FactStream(BusInTime(followed.path, first_s=0.05), followed.online)
+    if behind:
+        followed.facts.catch_up()
+        sleep(0.05)
+    followed.bus.publish(OBSERVATIONS, counts(2_500))
+    slow = Slow(monkeypatch, 0.0002)
+
+    began = monotonic()
+    assert followed.look() < LOOK_S
+    assert isinstance(followed.facts.trouble, str)
+    assert followed.recovers()
+
+    assert monotonic() - began < 5
+    assert followed.people() == 2_500
+    assert sorted(slow.given) == list(range(1, 2_501))  # each of them once: nothing that was read is read again
+    assert slow.asked[:2] == [1000, 500]
+
+    slow.each_s = 0.0
+    followed.bus.publish(OBSERVATIONS, [a_count(i, NOON, name=f"later-{i}") for i in range(3_000)])
+    while len(slow.given) < 5_500:
+        followed.look()
+    assert slow.asked[-1] == 1000
+
+
+def test_a_bus_that_gives_not_even_little_in_time_is_left_alone_for_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = Followed(tmp_path / "bus.db")
+    followed.bus.publish(OBSERVATIONS, counts(1_000))
+    followed.facts = FactStream(BusInTime(followed.path, deadline_s=0.02, first_s=0.02), followed.online)
+    slow = Slow(monkeypatch, 0.002)
+    ends = monotonic() + 6
+    while slow.asked.count(50) < 1 and monotonic() < ends:
+        followed.look()
+    sleep(0.2)  # by now that read has ended
+
+    assert slow.asked == [1000, 500, 250, 125, 62, 50]
+    for _ in range(50):
+        followed.look()
+    assert slow.asked.count(50) == 1

@@ -3,12 +3,16 @@
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mlops_lab.cli.output import Output
 from mlops_lab.errors import EvidenceMissing
 from mlops_lab.settings import load_settings
+
+if TYPE_CHECKING:
+    from mlops_lab.bootstrap import Lab
 
 
 @click.command
@@ -34,29 +38,26 @@ def command(output: Output, verify: bool) -> None:
     _examine(output, Lab(settings), verify, began)
 
 
-def _tell_story(output: Output, lab: object) -> None:
-    from mlops_lab.bootstrap import Lab
+def _tell_story(output: Output, lab: "Lab") -> None:
     from mlops_lab.cli.telling import Terminal
     from mlops_lab.demo.story import Story
 
-    assert isinstance(lab, Lab)
     terminal = Terminal(output, lab)
     with terminal:
         Story(lab, terminal.teller()).run()
 
 
-def _examine(output: Output, lab: object, verify: bool, began: float) -> None:
-    from mlops_lab.bootstrap import Lab
+def _examine(output: Output, lab: "Lab", verify: bool, began: float) -> None:
     from mlops_lab.demo import report
     from mlops_lab.demo.stores import Stores
     from mlops_lab.demo.summary import FILE, compare, summarise, write
 
-    assert isinstance(lab, Lab)
     if not lab.has_begun:
         raise EvidenceMissing(f"{lab.home} holds no finished demo.", "run `make demo` first.")
     output.say("")
     output.say("Examining the stores: audit, ledger, tables, catalog, journal, orchestrator ...")
-    summary = summarise(Stores(lab))
+    stores = Stores(lab)
+    summary = summarise(stores)
     broken = [f"{step['id']}: {sentence}" for step in summary["steps"] for sentence in step["broken"]]
     if verify:
         broken += compare(lab.home / FILE, summary)
@@ -67,13 +68,16 @@ def _examine(output: Output, lab: object, verify: bool, began: float) -> None:
         ["act", "what", "holds", "claims", "seconds"],
         [[s["id"], s["title"], "yes" if s["passed"] else "NO", len(s["evidence"]), s["seconds"]] for s in summary["steps"]],
     )
+    gain, seconds = summary["mean_weekly_auc_gain"], summary["decay_to_better_model_s"]
     figures = [
         ["predictions asked over HTTP", f"{summary['predictions']:,}"],
         ["labels joined later, coverage", f"{summary['labels']:,}, {summary['label_coverage']:.1%}"],
         ["failed requests", summary["failed_requests"]],
+        ["answers by what features were worth", ", ".join(f"{n:,} {state}" for state, n in summary["answers_by_features"].items())],
+        ["times a replica lost the event bus", stores.bus_losses],
         ["versions trained, promoted, refused", _versions(summary)],
-        ["weekly ROC AUC, gain over never retraining", f"{summary['mean_weekly_auc_gain']:+.4f}"],
-        ["from lost skill found to better model answering", f"{summary['decay_to_better_model_s']} s"],
+        ["weekly ROC AUC, gain over never retraining", "none" if gain is None else f"{gain:+.4f}"],
+        ["from lost skill found to better model answering", "none" if seconds is None else f"{seconds} s"],
         ["audit entries, all verified", summary["audit_entries"]],
     ]
     output.table(["figure", "value"], figures)

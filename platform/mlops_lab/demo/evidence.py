@@ -65,7 +65,8 @@ def examine(stores: Stores) -> list[Act]:
 def _safely(claims: Callable[[Stores], Findings], stores: Stores) -> Findings:
     try:
         yield from claims(stores)
-    except (LabError, sqlite3.Error, LookupError, ValueError, TypeError, OSError, StopIteration, AssertionError) as error:
+    except (LabError, sqlite3.Error, LookupError, ValueError, TypeError, OSError, RuntimeError, AssertionError) as error:
+        # RuntimeError is what the StopIteration of a record that is not there has become in a generator
         yield "the stores can be read", False, f"{type(error).__name__}: {error}"
 
 

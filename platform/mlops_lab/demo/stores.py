@@ -53,6 +53,11 @@ class Stores:
         return self.lab.tables.read(PREDICTIONS)
 
     @cached_property
+    def bus_losses(self) -> int:
+        """How often replicas of the service lost the bus and answered from the facts that they had, as their logs say."""
+        return sum(log.read_bytes().count(b'"serving.bus_lost"') for log in (self.lab.home / "logs").glob("inference*.log"))
+
+    @cached_property
     def outcomes(self) -> pd.DataFrame:
         """Every reported outcome."""
         return self.lab.tables.read(OUTCOMES)

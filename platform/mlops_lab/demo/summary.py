@@ -12,6 +12,7 @@ from mlops_lab.clock import iso
 from mlops_lab.demo.evidence import KINDS, Act, decay_to_better_s, drifted_columns, examine
 from mlops_lab.demo.stores import Stores
 from mlops_lab.demo.story import ACTS
+from mlops_lab.features.policy import STATES
 from mlops_lab.monitoring.skill import roc_auc
 from mlops_lab.monitoring.window import Window
 from mlops_lab.retraining.decision import Decision
@@ -31,6 +32,7 @@ def summarise(stores: Stores) -> dict[str, Any]:
             "passed": all(act.passed for act in acts),
             "steps": [_step(act) for act in acts],
             "predictions": len(stores.live),
+            "answers_by_features": {state: int((stores.live["feature_state"] == state).sum()) for state in STATES},
             "labels": len(stores.labelled.rows),
             "label_coverage": round(stores.labelled.coverage, 4),
             "failed_requests": sum(tally.failed for tally in attempts.values()),

@@ -13,12 +13,14 @@ from time import monotonic
 from typing import TypeVar
 
 from mlops_lab.deadline import Aside, TooLate
-from mlops_lab.errors import BusReplaced, BusUnreachable
+from mlops_lab.errors import BusReplaced, BusTooSlow, BusUnreachable
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.port import Delivery
 
 T = TypeVar("T")
 
+MOST, LEAST = 1000, 50
+"""Messages asked for at once: half as many after a read that was too late, twice as many after one that took half its time or less."""
 _LOCK_S = 0.005
 _LOOK_EVERY_S = 1.0
 _WAL_INDEX_HEADER = 96
@@ -30,8 +32,9 @@ class BusInTime:
     The header of the write-ahead log's index (https://sqlite.org/walformat.html, 2.1) changes with every transaction. While it has not, a
     topic that had nothing new has nothing new, and SQLite is not asked; once a second it is asked nevertheless.
 
-    A read that hangs cannot be interrupted: until its end the bus is said to be down without asking again. The file is never made here. If
-    another one comes to its place, the next read says so and those after it read that one.
+    A read that hangs cannot be interrupted: until its end the bus is said to be down without asking again. On a machine that has other
+    things to do, a large read may be too late each time, so less is asked for at once until it comes in time. The file is never made here.
+    If another one comes to its place, the next read says so and those after it read that one.
     """
 
     def __init__(self, path: Path, deadline_s: float = 0.05, first_s: float = 0.5) -> None:
@@ -48,6 +51,8 @@ class BusInTime:
         self._file: tuple[int, int] | None = None
         self._index: int | None = None
         self._nothing_new: dict[str, tuple[int, bytes, float]] = {}
+        self._most = MOST
+        self._halved = False
         self._aside = Aside("bus-reader")
 
     def partitions(self, topic: str) -> int:
@@ -55,13 +60,13 @@ class BusInTime:
         return 1
 
     def read(self, topic: str, after: int, limit: int = 1000, partition: int = 0) -> Sequence[Delivery]:
-        """See Topics.read. Raises BusUnreachable after the deadline too."""
+        """See Topics.read. Raises BusUnreachable after the deadline too, BusTooSlow where less may come in time."""
         self._require_idle()
         stamp, now = self._stamp(), monotonic()
         known = self._nothing_new.get(topic)
         if known is not None and known[:2] == (after, stamp) and now < known[2]:
             return ()
-        found = self._in_time(lambda: self._bus.read(topic, after, limit))
+        found = self._read_in_time(topic, after, min(limit, self._most))
         if not found and stamp is not None:
             self._nothing_new[topic] = (after, stamp, now + _LOOK_EVERY_S)
         return found
@@ -89,16 +94,34 @@ class BusInTime:
 
     def _require_idle(self) -> None:
         if self._aside.hangs:
-            raise BusUnreachable.at(str(self._path), "an earlier read still hangs")
+            raise (BusTooSlow if self._halved else BusUnreachable).at(str(self._path), "an earlier read still hangs")
+
+    def _read_in_time(self, topic: str, after: int, asked: int) -> Sequence[Delivery]:
+        began = monotonic()
+        try:
+            found = self._call(lambda: self._bus.read(topic, after, asked))
+        except TooLate as error:
+            if asked <= LEAST:
+                raise BusUnreachable.at(str(self._path), str(error)) from None
+            self._most, self._halved = max(LEAST, asked // 2), True
+            raise BusTooSlow.at(str(self._path), str(error)) from None
+        if len(found) == self._most and monotonic() - began <= self._deadline_s / 2:
+            self._most = min(MOST, 2 * self._most)
+        return found
 
     def _in_time(self, job: Callable[[], T]) -> T:
-        now = monotonic()
-        if self._first_until is None:
-            self._first_until = now + self._first_s
         try:
-            return self._aside.call(lambda: self._found(job), max(self._deadline_s, self._first_until - now))
+            return self._call(job)
         except TooLate as error:
             raise BusUnreachable.at(str(self._path), str(error)) from None
+
+    def _call(self, job: Callable[[], T]) -> T:
+        """Raises TooLate."""
+        now = monotonic()
+        self._halved = False
+        if self._first_until is None:
+            self._first_until = now + self._first_s
+        return self._aside.call(lambda: self._found(job), max(self._deadline_s, self._first_until - now))
 
     def _found(self, job: Callable[[], T]) -> T:
         self._find()

@@ -13,12 +13,12 @@ from datetime import timedelta
 
 from mlops_lab.clock import Clock
 from mlops_lab.errors import BusReplaced, MessageUnreadable
-from mlops_lab.events import OBSERVATIONS, REFERENCES, EventBus
+from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, EventBus
 from mlops_lab.events.schema import EventTypes
 from mlops_lab.features.intake import Counts, Intake
 from mlops_lab.features.rows import Progress, RowRef, RowState, RowWriter
 from mlops_lab.features.shard import Shard
-from mlops_lab.features.stream import CHUNK, Stretch, onwards, recent
+from mlops_lab.features.stream import CHUNK, Recent, Stretch, onwards
 
 TOPICS = (REFERENCES, OBSERVATIONS)  # a reference that was published before an observation is known with it
 WINDOW = timedelta(hours=36)
@@ -167,7 +167,10 @@ class Processor:
         _log.info("features.started", extra={"offsets": offsets, "duration_ms": duration_ms, "rows_to_write": len(self._waiting)})
 
     def _recent(self, offset: int, partition: int) -> list[Stretch]:
-        return recent(self._bus, OBSERVATIONS, offset, WINDOW, partition, lambda delivery: self._intake.would_take(OBSERVATIONS, delivery))
+        def counts(delivery: Delivery) -> bool:
+            return self._intake.would_take(OBSERVATIONS, delivery)
+
+        return Recent(self._bus, OBSERVATIONS, offset, WINDOW, partition, counts).read()
 
     def _committed(self, topic: str, partition: int) -> int:
         """Where to go on; from the beginning in a topic that was made anew."""

@@ -38,31 +38,54 @@ def onwards(bus: Topics, topic: str, after: int, until: int | None = None, parti
         yield Stretch(found, after)
 
 
-def recent(
-    bus: Topics, topic: str, until: int, window: timedelta, partition: int = 0, counts: Callable[[Delivery], bool] = lambda delivery: True
-) -> list[Stretch]:
+class Recent:
     """The stretches up to an offset, oldest first, read backwards until a whole chunk is older than the window before the newest fact.
 
     Facts come roughly in order of event time, and never later than the window: what lies before such a chunk is older too.
+    """
 
-    Args:
+    def __init__(
+        self,
+        bus: Topics,
+        topic: str,
+        until: int,
+        window: timedelta,
+        partition: int = 0,
+        counts: Callable[[Delivery], bool] = lambda delivery: True,
+    ) -> None:
+        """Args:
         bus: Where.
         topic: What.
         until: The offset.
         window: Event time.
         partition: Its number.
         counts: Whether a delivery is a fact. What is none, such as an event from the future, may be of any time.
-    """
-    chunks: list[list[Stretch]] = []
-    newest = oldest = _NEVER
-    while until > 0:
-        start = max(0, until - CHUNK)
-        chunk = list(onwards(bus, topic, start, until, partition))
-        until = start
-        moments = [delivery.message.at for stretch in chunk for delivery in stretch.deliveries if counts(delivery)]
-        if moments and max(moments) < oldest:
-            break
-        newest = max([newest, *moments])
-        oldest = newest - window if newest > _NEVER + window else _NEVER
-        chunks.append(chunk)
-    return [stretch for chunk in reversed(chunks) for stretch in chunk]
+        """
+        self._bus, self._topic, self._partition = bus, topic, partition
+        self._window, self._counts = window, counts
+        self._until = until
+        self._start = max(0, until - CHUNK)
+        self._reached = self._start
+        self._chunk: list[Stretch] = []
+        self._chunks: list[list[Stretch]] = []
+        self._newest = _NEVER
+
+    def read(self) -> list[Stretch]:
+        """All of them. After a BusUnreachable, again goes on with what had been read until then."""
+        while self._until > 0:
+            for stretch in onwards(self._bus, self._topic, self._reached, self._until, self._partition):
+                self._chunk.append(stretch)
+                self._reached = stretch.offset
+            moments = [delivery.message.at for stretch in self._chunk for delivery in stretch.deliveries if self._counts(delivery)]
+            if moments and max(moments) < self._oldest:
+                break
+            self._newest = max([self._newest, *moments])
+            self._chunks.append(self._chunk)
+            self._until = self._start
+            self._start = self._reached = max(0, self._until - CHUNK)
+            self._chunk = []
+        return [stretch for chunk in reversed(self._chunks) for stretch in chunk]
+
+    @property
+    def _oldest(self) -> datetime:
+        return self._newest - self._window if self._newest > _NEVER + self._window else _NEVER

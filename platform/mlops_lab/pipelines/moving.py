@@ -8,7 +8,7 @@ from mlops_lab.errors import MessageUnsendable
 from mlops_lab.events import CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, EventBus, Message
 from mlops_lab.events.topics import SCHEDULE
 from mlops_lab.features.processor import WINDOW
-from mlops_lab.features.stream import Stretch, onwards, recent
+from mlops_lab.features.stream import Recent, Stretch, onwards
 from mlops_lab.pipelines.readers import READERS
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def _wanted(source: EventBus, topic: str, partition: int) -> Iterable[Stretch]:
     if topic == REFERENCES:
         return onwards(source, topic, 0, partition=partition)
     if topic in (OBSERVATIONS, SCHEDULE):
-        return recent(source, topic, source.head(topic, partition), WINDOW, partition)
+        return Recent(source, topic, source.head(topic, partition), WINDOW, partition).read()
     finished = min(source.committed(reader.group, topic, partition) for reader in READERS if topic in reader.topics)
     return onwards(source, topic, finished, partition=partition)
 

@@ -2,19 +2,21 @@
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from mlops_lab.errors import BusReplaced, BusUnreachable, MessageUnreadable
+from mlops_lab.errors import BusReplaced, BusTooSlow, BusUnreachable
 from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, Topics
 from mlops_lab.events.schema import FUTURE_TOLERANCE
 from mlops_lab.features import Ask, OnlineFeatures
+from mlops_lab.features.stream import Recent, Stretch, onwards
 from mlops_lab.features.view import FeatureRow
 from mlops_lab.serving.dependency import Dependency
 
-_CHUNK = 1000
 _REFERENCES_EVERY_S = 1.0
 _RETRY_AFTER_S = 1.0
+_RETRY_SOON_S = 0.05
+"""A bus that is asked for less the next time."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class FactStream:
         self._newest = _NEVER
         self._references = 0
         self._observations = -1  # not started yet
+        self._recent: tuple[int, Recent] | None = None
         self._references_due = 0.0
         self._retry_at = 0.0
         self.trouble: str | None = None
@@ -75,13 +78,13 @@ class FactStream:
             self._look()
         except Exception as error:
             if isinstance(error, BusReplaced):
-                self._observations, self._references = -1, 0  # taking the same facts in again has no effect
+                self._observations, self._references, self._recent = -1, 0, None  # taking the same facts in again has no effect
             known = isinstance(error, BusUnreachable)
             why = error.what if isinstance(error, BusUnreachable) else f"The facts on the event bus cannot be followed: {error!r}."
             if self.trouble is None:
                 _log.error("serving.bus_lost", exc_info=None if known else error, extra={"why": why})
             self.trouble = why
-            self._retry_at = time.monotonic() + _RETRY_AFTER_S
+            self._retry_at = time.monotonic() + (_RETRY_SOON_S if isinstance(error, BusTooSlow) else _RETRY_AFTER_S)
             return
         if self.trouble is not None:
             _log.info("serving.bus_found", extra={"applied_facts": self.applied})
@@ -92,58 +95,37 @@ class FactStream:
         before = self._observations
         if before < 0:
             self._start()
-        for deliveries, offset in self._behind(OBSERVATIONS, self._observations):
-            self._observe(deliveries)
-            self._observations = offset
+        for stretch in onwards(self._bus, OBSERVATIONS, self._observations):
+            self._observe(stretch)
+            self._observations = stretch.offset
         # After the observations, so that a reference published before one of them is known with it.
         if self._observations != before or now >= self._references_due:
-            for deliveries, offset in self._behind(REFERENCES, self._references):
-                self._apply(deliveries)
-                self._references = offset
+            for stretch in onwards(self._bus, REFERENCES, self._references):
+                self._apply(self._readable(REFERENCES, stretch))
+                self._references = stretch.offset
             self._references_due = now + _REFERENCES_EVERY_S
 
     def _start(self) -> None:
-        """Read backwards until a whole chunk is older than the window, then take the facts in, oldest first."""
-        end, limit = self._bus.head(OBSERVATIONS), datetime.now(UTC) + FUTURE_TOLERANCE
-        chunks: list[Sequence[Delivery]] = []
-        oldest = None
-        at = end
-        while at > 0:
-            start = max(0, at - _CHUNK)
-            chunk: Sequence[Delivery] = [delivery for found, _ in self._behind(OBSERVATIONS, start, at) for delivery in found]
-            at = start
-            if not chunk:
-                continue
-            moments = [delivery.message.at for delivery in chunk if delivery.message.at <= limit]
-            if moments:
-                newest = max(moments)
-                oldest = max(newest, _NEVER + self._window) - self._window if oldest is None else oldest
-                if newest < oldest:
-                    break
-            chunks.append(chunk)
-        for chunk in reversed(chunks):
-            self._observe(chunk)
-        self._observations = end
+        """Take in the facts of the window, oldest first. A bus that fails meanwhile is asked for the rest only."""
+        if self._recent is None:
+            end, limit = self._bus.head(OBSERVATIONS), datetime.now(UTC) + FUTURE_TOLERANCE
+            self._recent = end, Recent(self._bus, OBSERVATIONS, end, self._window, counts=lambda delivery: delivery.message.at <= limit)
+        end, recent = self._recent
+        for stretch in recent.read():
+            self._observe(stretch)
+        self._observations, self._recent = end, None
         _log.info("serving.facts_read", extra={"applied_facts": self.applied, "window_h": self._window.total_seconds() / 3600})
 
-    def _behind(self, topic: str, offset: int, until: int | None = None) -> Iterator[tuple[Sequence[Delivery], int]]:
-        """Messages behind an offset, up to another one or to the end, each time with the offset that is reached. What is no message is
-        left out."""
-        while until is None or offset < until:
-            deliveries: Sequence[Delivery] = ()
-            try:
-                deliveries = self._bus.read(topic, offset, _CHUNK if until is None else until - offset)
-                if not deliveries:
-                    return
-                offset = deliveries[-1].offset
-            except MessageUnreadable as error:
-                self.refused += 1
-                offset = error.offset
-                _log.error("serving.fact_unreadable", extra={"topic": topic, "offset": offset, "why": error.what})
-            yield deliveries, offset
+    def _readable(self, topic: str, stretch: Stretch) -> Sequence[Delivery]:
+        """What is no message is left out."""
+        if stretch.unreadable is not None:
+            self.refused += 1
+            _log.error("serving.fact_unreadable", extra={"topic": topic, "offset": stretch.offset, "why": stretch.unreadable.what})
+        return stretch.deliveries
 
-    def _observe(self, deliveries: Sequence[Delivery]) -> None:
+    def _observe(self, stretch: Stretch) -> None:
         """Take in facts that have a place in time. One from the future is left out: it would make those of the present old at once."""
+        deliveries = self._readable(OBSERVATIONS, stretch)
         limit = datetime.now(UTC) + FUTURE_TOLERANCE
         present = [delivery for delivery in deliveries if delivery.message.at <= limit]
         if len(present) < len(deliveries):
