@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mlops_lab.retraining.policy import Policy
     from mlops_lab.scoring.store import PackageStore
     from mlops_lab.telemetry import Spans
+    from mlops_lab.telemetry.book import TraceBook
     from mlops_lab.training.port import Trainer
 
 
@@ -102,6 +103,12 @@ class Lab:
         from mlops_lab.bootstrap.telemetry import spans_of
 
         return spans_of(self.settings.telemetry, self.process)
+
+    @cached_property
+    def trace_book(self) -> "TraceBook":
+        from mlops_lab.telemetry.book import TraceBook
+
+        return TraceBook(self.home / "traces.db")
 
     def send_waiting(self) -> None:
         """Have what waits for the broker sent in the background, whichever process left it. Cheap when nothing waits.

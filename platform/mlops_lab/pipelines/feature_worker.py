@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.telemetry import send_logs
 from mlops_lab.clock import Clock
 from mlops_lab.errors import LabError
 from mlops_lab.features.processor import Processor
@@ -121,6 +122,7 @@ def main() -> int:
     log_to_stderr()
     try:
         lab = Lab.of_environment()
+        send_logs(lab.settings.telemetry, "features")
         lab.home.mkdir(parents=True, exist_ok=True)
         worker = FeatureWorker(feature_processor(lab), lab.home, lab.clock)
 

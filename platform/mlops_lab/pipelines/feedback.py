@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 from mlops_lab.bootstrap import Lab
@@ -11,6 +12,7 @@ from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, Progress
 from mlops_lab.events import FEEDBACK, Delivery, Message
 from mlops_lab.events.dead import bury
 from mlops_lab.events.reading import everything
+from mlops_lab.pipelines.traced import Reported, taken_in
 
 if TYPE_CHECKING:  # pandas comes with it
     from mlops_lab.data.reported import Report
@@ -61,10 +63,13 @@ def _take_in(lab: Lab, name: str, partition: int) -> int:
             if lab.bus.committed(GROUP, FEEDBACK, partition) < head:  # a death before the commit, or a broker that forgot what is old
                 lab.bus.commit(GROUP, FEEDBACK, head, partition)
             return rows
+        began_ns, reports = time_ns(), _reports(lab, found)
         try:
-            rows += lab.reported.append(name, _reports(lab, found), found[-1].offset, lab.clock.now())
+            rows += lab.reported.append(name, reports, found[-1].offset, lab.clock.now())
         except ProgressMoved:  # somebody else did it meanwhile
             continue
+        traces = {each.offset: each.message.traceparent for each in found if isinstance(each, Delivery)}
+        taken_in(lab, (Reported(said["prediction_id"], said["event_id"], traces[at]) for at, said in reports), began_ns)
         lab.bus.commit(GROUP, FEEDBACK, found[-1].offset, partition)
 
 

@@ -21,6 +21,7 @@ from mlops_lab.pipelines.pins import take_in_pins
 from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
 from mlops_lab.pipelines.restate import restate_recent
 from mlops_lab.pipelines.ship import ship
+from mlops_lab.pipelines.traced import fact_followed, order_carried_out
 from mlops_lab.pipelines.watch import watch
 
 Handler = Callable[[Message, Lab], None]
@@ -60,7 +61,14 @@ def handle(message: Message, lab: Lab, duty: Duty) -> None:
     if handler is None:
         return
     try:
-        handler(message, lab)
+        if message.type in duty.orders:
+            with order_carried_out(message, lab):
+                handler(message, lab)
+        elif message.traceparent:
+            with fact_followed(message, lab):
+                handler(message, lab)
+        else:
+            handler(message, lab)
     except LabError as error:
         if kind == "fact_failed" and isinstance(error, ServiceError):
             raise

@@ -13,8 +13,10 @@ from mlops_lab.gates.port import require
 from mlops_lab.gates.verdict import Finding, Verdict
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.orders import IngestBatch
+from mlops_lab.pipelines.traced import step
 
 
+@step("ingest batch")
 def ingest(order: IngestBatch, lab: Lab) -> Snapshot:
     """Take in one batch.
 

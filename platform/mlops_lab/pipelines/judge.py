@@ -12,6 +12,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.data.digest import content_digest
 from mlops_lab.pipelines.reference import keep_reference
+from mlops_lab.pipelines.traced import step
 from mlops_lab.pipelines.train import champion_number, held_out_rows, probabilities_of, scorer_of
 from mlops_lab.registry.judge import FirstRows, Judgement, PairedRows, judge, judge_first
 from mlops_lab.registry.ledger import JUDGEMENT
@@ -22,6 +23,7 @@ from mlops_lab.training.rows import TrainingRows, as_moment, values_of
 LATENCY_ROWS = 200
 
 
+@step("judge version")
 def judge_version(version: ModelVersion, at: datetime, lab: Lab) -> Judgement:
     """Judge a version against the present champion, or on its own where there is none; record it; refuse the version if it falls short.
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from mlops_lab.clock import iso
 from mlops_lab.errors import UsageError
 from mlops_lab.events import Message
+from mlops_lab.telemetry import current_traceparent
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,10 @@ class Order:
     by: str
 
     def to_message(self, subject: str) -> Message:
-        """The order as a control message; its id is the message's."""
+        """The order as a control message; its id is the message's, and it belongs to the trace it is given in."""
         data: dict[str, Any] = asdict(self)
         del data["id"], data["at"]
-        return Message(self.TYPE, self.at, subject, data, id=self.id)
+        return Message(self.TYPE, self.at, subject, data, id=self.id, traceparent=current_traceparent())
 
     @classmethod
     def from_message(cls, message: Message) -> "Order":

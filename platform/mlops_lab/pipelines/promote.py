@@ -7,6 +7,7 @@ from typing import Any
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.errors import PromotionRefused
+from mlops_lab.pipelines.traced import step
 from mlops_lab.registry.version import Assignment, Role
 
 
@@ -15,6 +16,7 @@ def approve_by_policy(version: int, at: datetime, lab: Lab) -> None:
     lab.approvals.approve_by_policy(version, lab.policy.digest(), "a retraining by policy whose judgement is 'promote'", at)
 
 
+@step("promote version")
 def promote(version: int, at: datetime, by: str, lab: Lab, *, why: str | None = None, kind: str = "promotion") -> Assignment:
     """Give a version the traffic by compare-and-set on the assignment that stands now. Again changes nothing.
 
@@ -44,6 +46,7 @@ def _require_judged_against(champion: int | None, version: int, judgement: Mappi
     )
 
 
+@step("roll back")
 def roll_back(version: int, at: datetime, why: str, lab: Lab, *, by: str = PLATFORM, to: int | None = None) -> Assignment:
     """Take the traffic away from a version and bar it. Raises LostTheRace if it does not have it any more."""
     return lab.ledger.rollback(at, by, why, leaving=version, to=to)

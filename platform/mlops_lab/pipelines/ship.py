@@ -8,6 +8,7 @@ Positions are noted under the name of the log (see `log_name`), never of the rep
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from time import time_ns
 from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap import Lab
@@ -15,6 +16,7 @@ from mlops_lab.errors import StoreUnreachable
 from mlops_lab.events import ANSWERS
 from mlops_lab.pipelines.answered import answered
 from mlops_lab.pipelines.incidents import Incidents
+from mlops_lab.pipelines.traced import Reported, taken_in, told
 from mlops_lab.serving.prediction_log import Position, drop_segments, read_frames
 from mlops_lab.serving.segments import log_id, log_name, sync_directory
 from mlops_lab.serving.shipped import remember_shipped, shipped_to
@@ -57,8 +59,13 @@ def _ship(lab: Lab, replica: str, folder: Path) -> int:
     incidents.cut_tails()
     behind = incidents.behind_tables(Position.of(tabled))
 
+    began_ns = time_ns()
+
     def follow(chunk: "Chunk") -> None:
+        nonlocal began_ns
         _tell(lab, chunk.frames)
+        taken_in(lab, _reported(chunk.frames), began_ns)
+        began_ns = time_ns()
         _report(chunk.frames, incidents)
         incidents.set_aside(chunk.aside)
         remember_shipped(folder, log, Position.of(chunk.last))
@@ -94,9 +101,18 @@ def _keep_names(folder: Path) -> None:
 
 def _tell(lab: Lab, placed: "Sequence[Placed]") -> None:
     """One event per answered live request."""
-    messages = (told for _, frame in placed if frame["kind"] == "predictions" and (told := answered(frame)) is not None)
+    messages = (said for _, frame in placed if frame["kind"] == "predictions" and (said := answered(frame)) is not None)
     while batch := list(islice(messages, TOLD_AT_ONCE)):
+        began_ns = time_ns()
         lab.bus.publish(ANSWERS, batch)
+        told(lab, batch, began_ns)
+
+
+def _reported(placed: "Sequence[Placed]") -> Iterator[Reported]:
+    for _, frame in placed:
+        if frame["kind"] == "feedback":
+            for item in frame["items"]:
+                yield Reported(item["prediction_id"], item["event_id"], frame.get("trace"))
 
 
 def _report(placed: "Sequence[Placed]", incidents: Incidents) -> None:

@@ -17,6 +17,7 @@ from mlops_lab.errors import NoChampion, NotEnoughData
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.captured import captured, labelled, training_rows, without_incidents
 from mlops_lab.pipelines.orders import TrainModel
+from mlops_lab.pipelines.traced import step
 from mlops_lab.registry.candidate import Candidate, DataInput
 from mlops_lab.registry.version import ModelVersion
 from mlops_lab.scoring.keys import signing_key
@@ -77,6 +78,7 @@ def held_out_rows(lab: Lab, at: datetime) -> TrainingRows:
     return served.concat(history)
 
 
+@step("gather rows")
 def gather(order: TrainModel, lab: Lab) -> Material:
     """Collect the rows of an order.
 
@@ -106,6 +108,7 @@ def gather(order: TrainModel, lab: Lab) -> Material:
     return Material(training, training.digest(), held_out_rows(lab, order.at), first.start, tuple(inputs))
 
 
+@step("fit, export, measure")
 def make(material: Material, lab: Lab) -> Made:
     """Fit, export as data, prove that the export answers like the pipeline, measure, sign."""
     recipe = lab.use_case.recipe
@@ -123,6 +126,7 @@ def make(material: Material, lab: Lab) -> Made:
     return Made(package, scorer, evaluation, parity.max_difference)
 
 
+@step("register version")
 def register(order: TrainModel, material: Material, made: Made, lab: Lab) -> ModelVersion:
     """Publish the package, describe it in the catalog, enter it in the ledger. Again changes nothing."""
     digest = lab.packages.put(*made.package)

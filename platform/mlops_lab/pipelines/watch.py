@@ -1,6 +1,7 @@
 """One closed window: measured from the tables alone, ended in one recorded decision."""
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.retraining.cooldown import Orders
 from mlops_lab.retraining.decision import Decision, Outcome, Probation, WindowFacts, decide
 from mlops_lab.retraining.record import from_record, to_record
+from mlops_lab.telemetry import current_traceparent
 
 FACTS_OF = {Outcome.RETRAIN: "SkillLost", Outcome.ROLLBACK: "ChampionDegraded", Outcome.DATA_INCIDENT: "DataIncidentFound"}
 """What is told when a window ends in something that others have to act on."""
@@ -45,19 +47,29 @@ def watch(window: Window, lab: Lab) -> Decision:
     for decision in history:
         if decision.window == window:
             return decision
+    with lab.spans.span("watch window", attributes={"lab.model": lab.model, "lab.window": window.id}) as span:
+        decision = _decide(window, history, lab)
+        if span is not None:
+            span.attributes |= {"lab.decision": decision.outcome.value, "lab.because": decision.because}
+    return decision
+
+
+def _decide(window: Window, history: Sequence[Decision], lab: Lab) -> Decision:
     ship(lab)
     take_in_feedback(lab)
     decision = decide(measure(window, lab), history, lab.policy)
-    told = Message(
-        "WindowDecided", decision.at, lab.model, {"window": window.id, "outcome": decision.outcome.value}, id=f"decided-{window.id}"
-    )
-    emit = [told]
+    emit = [_told("WindowDecided", f"decided-{window.id}", decision, {"window": window.id, "outcome": decision.outcome.value}, lab)]
     if decision.outcome in FACTS_OF:
+        fact = FACTS_OF[decision.outcome]
         data = {"window": window.id, "version": decision.champion, "because": decision.because}
-        emit.append(Message(FACTS_OF[decision.outcome], decision.at, lab.model, data, id=f"{FACTS_OF[decision.outcome]}-{window.id}"))
+        emit.append(_told(fact, f"{fact}-{window.id}", decision, data, lab))
     lab.ledger.record_decision(window.id, to_record(decision), decision.at, PLATFORM, emit=emit)
     log.info("watch.decided", extra={"window": window.id, "outcome": decision.outcome.value, "because": decision.because})
     return decision
+
+
+def _told(kind: str, identifier: str, decision: Decision, data: dict[str, Any], lab: Lab) -> Message:
+    return Message(kind, decision.at, lab.model, data, id=identifier, traceparent=current_traceparent())
 
 
 def measure(window: Window, lab: Lab) -> WindowFacts:

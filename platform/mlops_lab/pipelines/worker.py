@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.telemetry import send_logs
 from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, UnknownName
 from mlops_lab.events import CONTROL, Delivery
 from mlops_lab.events.dead import bury
@@ -158,6 +159,8 @@ def main() -> int:
     try:
         duty = _duty(sys.argv[1:])
         lab = Lab.of_environment()
+        lab.process = duty.name
+        send_logs(lab.settings.telemetry, duty.name)
         ready = lab.home / f"{duty.name}.ready"
         worker = Worker(lab, duty, beat=ready.touch)
 

@@ -1,0 +1,58 @@
+"""Which trace a prediction was answered in, kept until its outcome comes, hours later: an outcome names its prediction and no trace."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from mlops_lab.telemetry.context import TraceContext
+
+MOST = 200_000
+"""Predictions that are remembered; the oldest go first."""
+_AT_ONCE = 500
+
+_TABLE = "CREATE TABLE IF NOT EXISTS prediction (id TEXT PRIMARY KEY, traceparent TEXT NOT NULL)"
+
+
+class TraceBook:
+    """A file of its own, which may be lost: then outcomes are not traced, and nothing else is different."""
+
+    def __init__(self, path: Path, most: int = MOST) -> None:
+        self._path = path
+        self._most = most
+
+    def note(self, traces: Mapping[str, TraceContext]) -> None:
+        """Remember the traces of predictions, by id. Raises OSError where the file refuses."""
+        if not traces:
+            return
+        with closing(self._open()) as book, book:
+            book.executemany("INSERT OR IGNORE INTO prediction VALUES (?, ?)", ((key, at.traceparent) for key, at in traces.items()))
+            book.execute("DELETE FROM prediction WHERE rowid <= (SELECT max(rowid) FROM prediction) - ?", (self._most,))
+
+    def find(self, predictions: Iterable[str]) -> dict[str, TraceContext]:
+        """Those of the predictions that were traced. Raises OSError where the file refuses."""
+        if not self._path.exists():
+            return {}
+        asked = list(predictions)
+        found: dict[str, TraceContext] = {}
+        with closing(self._open()) as book:
+            for at in range(0, len(asked), _AT_ONCE):
+                for key, traceparent in _rows(book, asked[at : at + _AT_ONCE]):
+                    if context := TraceContext.parse(traceparent):
+                        found[key] = context
+        return found
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            book = sqlite3.connect(self._path, timeout=2.0)
+            book.execute("PRAGMA journal_mode=WAL")
+            book.execute("PRAGMA synchronous=OFF")
+            book.execute(_TABLE)
+        except sqlite3.Error as error:
+            raise OSError(f"{self._path}: {error}") from error
+        return book
+
+
+def _rows(book: sqlite3.Connection, keys: Sequence[str]) -> Sequence[tuple[str, str]]:
+    marks = ",".join("?" * len(keys))
+    return book.execute(f"SELECT id, traceparent FROM prediction WHERE id IN ({marks})", keys).fetchall()
