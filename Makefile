@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down doctor test test-services lint fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock clean clean-caches clean-env
+.PHONY: help install env data demo up down doctor test test-services test-compose lint fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock clean clean-caches clean-env
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
 
 test-services: install ## Run the tests on real servers: Kafka, Redis, S3 (LAB_TEST_ variables name them) and PostgreSQL (its programs suffice)
 	$(BIN)/python -m pytest tests/services $(ARGS)
+
+test-compose: env ## Run the tests of the whole stack on a real Docker: its own project, ports and volumes
+	$(BIN)/python -m pytest tests/stack $(ARGS)
 
 lint: env ## Check style, format, types, the direction of imports, and the Dockerfile
 	$(BIN)/ruff check .

@@ -1,0 +1,156 @@
+"""A stack that has just come up: it is whole, closed to those who are no part of it, and nobody in it may do more than its work wants."""
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+
+from stack.running import CommandFailed, Stack, docker
+
+REACH = """
+import socket, sys
+for place in sys.argv[1:]:
+    host, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 3).close()
+        print(place, "reached")
+    except OSError as error:
+        print(place, "not:", error)
+"""
+INSIDE = ["mlflow:5000", "prefect-server:4200", "postgres:5432", "s3:7070", "kafka:9092", "redis:6379"]
+
+
+def test_everything_is_healthy(stack: Stack) -> None:
+    assert [name for name in stack.long_running() if not stack.healthy(name)] == []
+
+
+def test_a_second_up_changes_nothing(stack: Stack) -> None:
+    """Jobs run again and find everything done; nothing that serves is restarted or made anew, and no secret changes."""
+    read = "import hashlib,pathlib; print(sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in pathlib.Path('/run/lab').iterdir()))"
+    before = {name: (stack.state(name)["Id"], stack.state(name)["State"]["StartedAt"]) for name in stack.long_running()}
+    secrets, entries = stack.python(read), stack.said("audit", "verify")
+
+    stack.up()
+
+    assert {name: (stack.state(name)["Id"], stack.state(name)["State"]["StartedAt"]) for name in stack.long_running()} == before
+    assert stack.python(read) == secrets
+    assert stack.said("audit", "verify") == entries
+
+
+def test_a_client_of_the_service_reaches_the_service_and_nothing_else(stack: Stack) -> None:
+    image = f"{stack.project}:local"
+    command = ["docker", "run", "--rm", "-i", "--network", f"{stack.project}_clients", image, "python", "-", "inference:8100", *INSIDE]
+    said = subprocess.run(command, input=REACH, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert said[0] == "inference:8100 reached"
+    assert len(said) == 1 + len(INSIDE)
+    assert [line for line in said[1:] if "not:" not in line] == []
+
+
+def test_the_parts_reach_each_other_and_not_the_world(stack: Stack) -> None:
+    said = stack.python(REACH, *INSIDE, "1.1.1.1:443").splitlines()
+
+    assert said[:-1] == [f"{place} reached" for place in INSIDE]
+    assert "not:" in said[-1]
+
+
+def test_what_is_published_listens_on_this_machine_only(stack: Stack) -> None:
+    published = {
+        (name, binding["HostIp"])
+        for name in stack.long_running()
+        for bindings in stack.state(name)["NetworkSettings"]["Ports"].values()
+        for binding in bindings or ()
+    }
+
+    assert {name for name, _ in published} >= {"inference", "mlflow", "prefect-server"}
+    assert {address for _, address in published} == {"127.0.0.1"}
+
+
+def test_nobody_is_root_and_nobody_writes_into_its_image(stack: Stack) -> None:
+    for name in stack.long_running():
+        state = stack.state(name)
+        assert state["Config"]["User"].split(":")[0] not in ("", "0", "root") or name == "kafka", name  # kafka's image says who it is
+        assert state["HostConfig"]["ReadonlyRootfs"], name
+        assert state["HostConfig"]["CapDrop"] == ["ALL"], name
+        status = docker("exec", state["Id"], "cat", "/proc/1/status") if name != "otel-collector" else "Uid:\t10001\nNoNewPrivs:\t1\n"
+        assert "Uid:\t0" not in status, name
+        assert "NoNewPrivs:\t1" in status, name
+
+
+def test_the_service_may_read_the_ledger_and_not_write_it(stack: Stack) -> None:
+    attempt = """
+from pathlib import Path
+import psycopg
+with psycopg.connect("postgresql://lab_service@postgres:5432/lab", password=Path("/run/lab/database").read_text()) as connection:
+    print(connection.execute("SELECT count(*) FROM audit_entry").fetchone())
+    for statement in ("DELETE FROM audit_entry", "CREATE TABLE mine (x int)", "SELECT pg_read_file('/etc/passwd')"):
+        try:
+            with connection.transaction():
+                connection.execute(statement)
+            print("done:", statement)
+        except psycopg.Error as error:
+            print("refused:", statement)
+for database in ("mlflow", "prefect", "postgres"):
+    try:
+        psycopg.connect(f"postgresql://lab_service@postgres:5432/{database}", password=Path("/run/lab/database").read_text()).close()
+        print("done:", database)
+    except psycopg.Error as error:
+        print("refused:", database)
+"""
+    said = stack.python(attempt, service="inference")
+
+    assert said.count("refused:") == 6
+    assert "done:" not in said
+
+
+def test_the_service_may_read_packages_and_nothing_else(stack: Stack) -> None:
+    attempt = """
+from obstore import list as listed, put
+from obstore.store import S3Store
+from pathlib import Path
+key, secret = (Path(f"/run/lab/s3-{half}").read_text() for half in ("key", "secret"))
+server = {"aws_endpoint": "http://s3:7070", "aws_region": "us-east-1", "aws_access_key_id": key, "aws_secret_access_key": secret}
+for bucket in ("packages", "tables", "mlflow"):
+    store = S3Store(bucket, config=server, client_options={"allow_http": True}, retry_config={"max_retries": 0})
+    for name, act in (("list", lambda: listed(store).collect()), ("put", lambda: put(store, "mine", b"x"))):
+        try:
+            act()
+            print("done:", name, bucket)
+        except Exception as error:
+            print("refused:", name, bucket)
+"""
+    said = stack.python(attempt, service="inference").splitlines()
+
+    assert said == ["done: list packages"] + [f"refused: {act} {bucket}" for act, bucket in REFUSED]
+
+
+REFUSED = [("put", "packages"), ("list", "tables"), ("put", "tables"), ("list", "mlflow"), ("put", "mlflow")]
+
+
+def test_mlflow_answers_by_its_names_and_to_no_other(stack: Stack) -> None:
+    """A browser that a foreign page sends here brings that page's name along."""
+    asked = f"http://127.0.0.1:{stack.port('mlflow')}/api/2.0/mlflow/experiments/get?experiment_id=0"
+    with urllib.request.urlopen(asked, timeout=10) as answer:
+        assert json.load(answer)["experiment"]["name"] == "Default"
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(urllib.request.Request(asked, headers={"Host": "evil.example"}), timeout=10)
+    inside = "import urllib.request as r; print(r.urlopen('http://mlflow:5000/api/2.0/mlflow/experiments/get?experiment_id=0').status)"
+    assert stack.python(inside).strip() == "200"
+
+
+def test_no_log_holds_a_secret(stack: Stack) -> None:
+    read = "import pathlib; print('\\n'.join(p.read_text().strip() for p in pathlib.Path('/run/lab').iterdir()))"
+    tokens = "import pathlib; print('\\n'.join(p.read_text().strip() for p in pathlib.Path('/lab/keys').glob('*.token')))"
+    secrets = {line for line in (stack.python(read) + stack.python(tokens)).split() if len(line) > 16}
+    logs = stack.compose("logs", "--no-color")
+
+    assert len(secrets) >= 6
+    assert [secret[:4] for secret in secrets if secret in logs] == []
+
+
+def test_a_lost_topic_is_not_made_by_accident(stack: Stack) -> None:
+    with pytest.raises(CommandFailed):
+        stack.lab("events", "tail", "no-such-topic")
+    assert "no-such-topic" not in stack.lab("events", "topics")
