@@ -228,6 +228,17 @@ def test_a_replay_that_began_and_did_not_end_is_unfinished(journal: Journal) -> 
     assert journal.unfinished()
 
 
+def test_attempts_of_long_ago_can_be_forgotten_and_nothing_else(journal: Journal) -> None:
+    for days in (0, 1, 2):
+        journal.add(Attempt("predict", SCHEDULED + days * DAY, 1, 200, 100, (f"p-{days}",)))
+    journal.flush(cursor=SCHEDULED, open_questions={"A": ("p-0", SCHEDULED)})
+
+    assert journal.forget(SCHEDULED + DAY) == 1
+
+    assert journal.ids("predict") == ["p-1", "p-2"]
+    assert (journal.cursor(), journal.open_questions()) == (SCHEDULED, {"A": ("p-0", SCHEDULED)})
+
+
 def test_a_killed_replay_leaves_what_was_flushed_and_its_cursor(tmp_path: Path) -> None:
     code = f"""
 import os, signal
@@ -517,6 +528,7 @@ class Stage:
     agreed: Callable[[bytes], bool] = lambda body: True
     progress: list[Progress] = field(default_factory=list)
     on_wait: Callable[[], None] = lambda: None
+    minute_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.bus, self.journal = SqliteBus(self.tmp_path / "bus.db"), Journal(self.tmp_path / "replay.db")
@@ -533,6 +545,7 @@ class Stage:
             on_progress=self.progress.append,
             on_wait=lambda: self.on_wait(),
             answered=answered or {},
+            minute_s=self.minute_s,
         )
 
     def play(self, year: Year, *ticks: datetime, after: datetime = SCHEDULED - DAY) -> Progress:
@@ -726,6 +739,44 @@ def test_a_stopped_replay_finishes_what_is_under_way_and_stays_behind_its_last_t
     assert stage.journal.cursor() is None
     assert stage.journal.unfinished()
     assert stage.bus.head(CONTROL) == 0
+
+
+def test_at_a_chosen_speed_event_time_goes_by_in_wall_time_whether_something_happens_or_not(stage: Stage) -> None:
+    """A day is 1,440 minutes, of which two have something in them."""
+    stage.minute_s = 0.5 / 1440
+    began = time.monotonic()
+
+    stage.play(flights_of("A"), SCHEDULED, after=SCHEDULED - DAY)
+
+    assert 0.5 <= time.monotonic() - began < 5
+
+
+def test_a_slow_replay_hears_at_once_that_it_is_to_stop(stage: Stage) -> None:
+    stage.minute_s = 60.0
+    driver = stage.driver()
+
+    async def play() -> Progress:
+        asyncio.get_running_loop().call_later(0.1, driver.stop)
+        return await driver.play(Timeline(flights_of("A"), seed=1), SCHEDULED - DAY, [SCHEDULED])
+
+    began = time.monotonic()
+    progress = asyncio.run(play())
+
+    assert driver.stopped
+    assert progress.questions == 0
+    assert time.monotonic() - began < 5
+
+
+def test_what_was_played_before_an_interruption_is_not_lived_through_again(stage: Stage) -> None:
+    """Asked at 11:00 of the day; the hour until then is not waited for a second time."""
+    stage.minute_s = 60.0
+    driver = stage.driver(answered={"A": ("p-1", SCHEDULED + DAY)})
+    began = time.monotonic()
+
+    asyncio.run(driver.play(Timeline(flights_of("A"), seed=1), SCHEDULED - DAY, [SCHEDULED]))
+
+    assert driver.stopped is False
+    assert time.monotonic() - began < 5
 
 
 def test_two_replays_of_the_same_time_publish_each_fact_and_tick_once(stage: Stage) -> None:

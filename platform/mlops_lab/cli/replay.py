@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,12 @@ import click
 from mlops_lab.cli.chronicle import Chronicle, Line
 from mlops_lab.cli.opened import open_lab, shown
 from mlops_lab.cli.output import Output
+from mlops_lab.cli.pace import Speed, Start
+from mlops_lab.errors import UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
+    from mlops_lab.monitoring.window import Window
     from mlops_lab.replay.driver import Progress
 
 LOOK_EVERY_S = 0.5
@@ -20,20 +24,38 @@ LOOK_EVERY_S = 0.5
 
 @click.command
 @click.option("--weeks", type=click.IntRange(min=1), default=1, show_default=True, help="Weeks of event time to play.")
+@click.option("--speed", type=Speed(), metavar="2000x", help="Event time by wall time; without it as fast as it goes.")
 @click.option(
-    "--minute-s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Seconds per minute of event time; 0 is as fast as it goes."
+    "--minute-s", type=click.FloatRange(min=0), metavar="S", help="The same the other way round: seconds per minute of event time."
 )
+@click.option("--from", "start", type=Start(), metavar="june", help="Begin production with that month, week (2013-W23) or day.")
+@click.option("--forever", is_flag=True, help="Go on week after week; wait for what is away, stand aside for another replay.")
 @click.option("--step", is_flag=True, help="Wait for Enter before each week.")
 @click.pass_obj
-def command(output: Output, weeks: int, minute_s: float, step: bool) -> None:
+def command(
+    output: Output, weeks: int, speed: float | None, minute_s: float | None, start: "Window | None", forever: bool, step: bool
+) -> None:
     """Let time go by: flights ask for their probability one hour before departure, outcomes arrive hours later, as they did in 2013.
 
     Each week closes on Monday at 12:00Z; event time then stands until the watcher has decided about the week and done what follows.
     Ctrl-C stops between two requests. The next `lab replay` goes on with the week that was not finished, and asks nobody twice. Behind 2013
     the year is played again, so time does not end. Needs the services: `lab up`.
+
+    --speed 2000x lets a week take five minutes. --from is for a home where nothing was played yet: the weeks before are never asked about,
+    so the model that serves is that much older than its data. --forever is traffic: while a person replays in the same home, it waits.
     """
+    if speed is not None and minute_s is not None:
+        raise UsageError("--speed and --minute-s say the same.", "give one of them; 2000x is 0.03 seconds per minute.")
+    if forever and step:
+        raise UsageError("--forever does not wait for Enter.", "leave out --step, or --forever.")
+    pace = 60 / speed if speed is not None else minute_s or 0.0
+    if forever:
+        from mlops_lab.cli.traffic import play_forever
+
+        play_forever(output, pace, start)
+        return
     lab = open_lab()
-    with Player(output, lab, minute_s) as player:
+    with Player(output, lab, pace, start) as player:
         played = []
         for number in range(weeks):
             if step:
@@ -45,14 +67,23 @@ def command(output: Output, weeks: int, minute_s: float, step: bool) -> None:
 
 
 class Player:
-    """Plays one week at a time in a running home and tells what happens while it does.
+    """Plays one week at a time in a running home and tells what happens while it does. Inside `with` no other replay plays there.
+
+    Args:
+        output: Where to tell.
+        lab: The home.
+        minute_s: Wall seconds per minute of event time; 0 is as fast as it goes.
+        start: The week that production begins with; None goes on, or begins with the first.
+        gives_way: See `Session`.
 
     Raises:
         ServiceNotReady: The services do not run.
         NoChampion: There is nobody to ask.
+        HomeInUse: Another process replays there.
+        UsageError: Production began with another week.
     """
 
-    def __init__(self, output: Output, lab: "Lab", minute_s: float = 0.0) -> None:
+    def __init__(self, output: Output, lab: "Lab", minute_s: float = 0.0, start: "Window | None" = None, gives_way: bool = False) -> None:
         from mlops_lab.bootstrap.running import require_works
         from mlops_lab.replay.session import Session, needed
 
@@ -63,14 +94,25 @@ class Player:
         self._live = sys.stderr.isatty()
         self._looked_at = 0.0
         self.chronicle = Chronicle(output, lab)
-        self.session = Session(lab, self._progress, minute_s, on_wait=self._wait, on_trouble=self._trouble)
+        self.session = Session(lab, self._progress, minute_s, on_wait=self._wait, on_trouble=self._trouble, gives_way=gives_way)
+        self._start = start
+        self._kept = ExitStack()
 
     def __enter__(self) -> "Player":
+        with ExitStack() as kept:
+            kept.callback(self.session.journal.close)
+            kept.callback(self._clear)
+            kept.enter_context(self.session.alone())
+            if self._start is not None:
+                began = self.session.journal.cursor() is None
+                self.session.begin_with(self._start)
+                if began:
+                    self._output.say(f"Production begins with {self._start.id}: whoever flew before is never asked about.")
+            self._kept = kept.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._clear()
-        self.session.journal.close()
+        self._kept.close()
 
     def week(self) -> dict[str, object]:
         """Play the next week to its end; returns what it was like."""

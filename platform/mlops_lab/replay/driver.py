@@ -22,6 +22,8 @@ CLOCK_REACHED = "ClockReached"
 
 PROBE_EVERY_S = 0.05
 SETTLE_TIMEOUT_S = 300.0
+PROMPT_S = 0.2
+"""Within so many seconds a paced replay hears that it is to stop."""
 REMEMBERED = timedelta(days=7)
 """How long the id of an answer is kept to report its outcome by; the latest report comes after three days."""
 
@@ -82,7 +84,7 @@ class Driver:
         on_progress: Called every six hours of event time, and after each hold.
         on_wait: Called again and again while event time is held; may raise to end the replay.
         answered: Entities that an interrupted replay has asked about already: prediction id and moment. They are not asked again.
-        minute_s: Wall seconds to let pass per minute of event time; 0 is as fast as it goes.
+        minute_s: Wall seconds per minute of event time, which stands while a week is decided; 0 is as fast as it goes.
         lead, reporting: See `Publisher`.
         on_trouble: See `Patience`.
         """
@@ -90,6 +92,7 @@ class Driver:
         self._item_of, self._settled, self._agreed = item_of, settled, agreed
         self._on_progress, self._minute_s = on_progress, minute_s
         self._answered = frozenset(answered)
+        self._answered_until = max((moment for _, moment in answered.values()), default=None)
         self._patience = Patience(on_wait, on_trouble, lambda: self._stopping)
         self._publisher = Publisher(bus, journal, self._patience, lead, reporting)
         self._open = journal.open_questions() | dict(answered)
@@ -143,8 +146,10 @@ class Driver:
         await self.hold(tick)
 
     async def _stretch(self, timeline: Stretch, after: datetime, until: datetime) -> None:
-        hour = after
+        hour, began = after, time.monotonic()
+        paced_from = max(after, self._answered_until or after)  # what was played before an interruption is not lived through again
         async for step in self._publisher.steps(timeline.steps(after, until), lambda: self._stopping, self._drain):
+            await self._until(step.at - paced_from, began)
             if self._stopping:
                 return
             questions = [one for one in step.questions if one[0] not in self._answered] if self._answered else step.questions
@@ -157,8 +162,13 @@ class Driver:
             if step.at - hour >= timedelta(hours=6):
                 hour = step.at
                 self._report(step.at)
-            if self._minute_s:
-                await asyncio.sleep(self._minute_s)
+        await self._until(until - paced_from, began)
+
+    async def _until(self, passed: timedelta, began: float) -> None:
+        """Let wall time come to where so much event time has passed, at the chosen speed; a replay that is behind does not wait."""
+        due = began + passed.total_seconds() / 60 * self._minute_s
+        while self._minute_s and not self._stopping and (left_s := due - time.monotonic()) > 0:
+            await asyncio.sleep(min(left_s, PROMPT_S))
 
     async def hold(self, at: datetime) -> None:
         """Let event time stand until the platform has settled and the service has followed, with probe traffic going on meanwhile."""

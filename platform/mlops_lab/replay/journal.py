@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS attempt (
 CREATE TABLE IF NOT EXISTS cursor (id INTEGER PRIMARY KEY CHECK (id = 1), at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS unfinished (id INTEGER PRIMARY KEY CHECK (id = 1));
 CREATE TABLE IF NOT EXISTS lead (id INTEGER PRIMARY KEY CHECK (id = 1), at TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS origin (id INTEGER PRIMARY KEY CHECK (id = 1), at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS open_question (entity TEXT PRIMARY KEY, prediction_id TEXT NOT NULL, at TEXT NOT NULL);
 """
 
@@ -103,6 +104,21 @@ class Journal:
         """Event time up to which the replay has come; None before the first flush with a cursor."""
         found = self._db.execute("SELECT at FROM cursor").fetchone()
         return from_iso(found[0]) if found else None
+
+    def origin(self) -> datetime | None:
+        """Event time at which production begins in this home; None where nobody chose."""
+        found = self._db.execute("SELECT at FROM origin").fetchone()
+        return from_iso(found[0]) if found else None
+
+    def begin_at(self, at: datetime) -> None:
+        """Choose where production begins; the first choice stays. Raises StoreUnreachable."""
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO origin VALUES (1, ?)", (iso(at),))
+
+    def forget(self, before: datetime) -> int:
+        """Drop the attempts before an event time; returns how many. Raises StoreUnreachable."""
+        with self._writing():
+            return self._db.execute("DELETE FROM attempt WHERE at < ?", (iso(before),)).rowcount
 
     def led_to(self) -> datetime | None:
         """Event time up to which facts were published ahead of the questions; None where they never were."""

@@ -1,7 +1,6 @@
 """One replay in a home: the timeline with the faults that are on, the driver, and the journal, put together."""
 
 import asyncio
-import fcntl
 import signal
 import threading
 import time
@@ -19,8 +18,9 @@ from mlops_lab.bootstrap.feature_progress import feature_progress
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.bootstrap.running import require_not_gone
 from mlops_lab.bootstrap.services import FEATURES, INFERENCE, TRAINER, WATCHER
+from mlops_lab.clock import iso
 from mlops_lab.embedded.ports import split
-from mlops_lab.errors import HomeInUse, NoChampion
+from mlops_lab.errors import HomeInUse, NoChampion, UsageError
 from mlops_lab.events import FEEDBACK as REPORTS
 from mlops_lab.events import OBSERVATIONS, SCHEDULE
 from mlops_lab.flights import messages, source
@@ -38,10 +38,13 @@ from mlops_lab.replay.journal import Journal
 from mlops_lab.replay.lead import Lead
 from mlops_lab.replay.publisher import publish_references
 from mlops_lab.replay.resume import Answered, answered_since
+from mlops_lab.replay.turn import Turn
 
 JOURNAL = "replay.db"
 FIRST_WEEK = Window.of_week("2013-W14")
 """Production starts on Monday, 1 April 2013; what came before is history."""
+
+LOOK_FOR_OTHERS_S = 0.5
 
 
 def needed(lab: Lab) -> tuple[str, ...]:
@@ -61,6 +64,7 @@ class Session:
         on_progress: See `Driver`.
         minute_s: Wall seconds to let pass per minute of event time.
         on_wait: Called again and again while something is waited for.
+        gives_way: Stop between two requests when another replay asks for its turn.
         on_trouble: Called with a sentence when the bus or the feature store is away, and with an empty one when it is back.
 
     The rest follows from what the home uses. With Kafka, plans go ahead of the questions and outcomes are told on the bus instead of over
@@ -74,8 +78,11 @@ class Session:
         minute_s: float = 0.0,
         on_wait: Callable[[], None] = lambda: None,
         on_trouble: Callable[[str], None] = lambda trouble: None,
+        gives_way: bool = False,
     ) -> None:
         self._lab = lab
+        self._turn, self._gives_way = Turn(lab.home, gives_way), gives_way
+        self._is_alone = self._gave_way = False
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._on_trouble = on_trouble
@@ -91,12 +98,35 @@ class Session:
 
     def next_week(self) -> Window:
         """The first week that was not played to its end."""
-        cursor = self.journal.cursor()
-        return FIRST_WEEK if cursor is None else Window.containing(cursor)
+        return Window.containing(self.journal.cursor() or self._origin)
+
+    @property
+    def _origin(self) -> datetime:
+        return self.journal.origin() or FIRST_WEEK.start
+
+    def begin_with(self, week: Window) -> None:
+        """Let production begin with a later week than the first: those before are never asked about. Saying it again changes nothing.
+
+        Raises:
+            UsageError: It has begun with another week, or the year has none such in production.
+        """
+        if not FIRST_WEEK <= week <= source.LAST_WEEK:
+            raise UsageError(
+                f"Production cannot begin with {week.id}.",
+                f"choose a week from {FIRST_WEEK.id} to {source.LAST_WEEK.id}; others are history.",
+            )
+        begun = self.journal.cursor() is not None or self.journal.unfinished() or self.journal.origin() is not None
+        if begun and week.start != self._origin:
+            first = Window.containing(self._origin).id
+            raise UsageError(
+                f"Production began with {first} and has come to {iso(self.reached())}; time does not jump.",
+                "go on from there without --from, or begin in a home of its own (LAB_HOME).",
+            )
+        self.journal.begin_at(week.start)
 
     def reached(self) -> datetime:
         """The event time that production has come to: the last finished week's closing, or the last answer of an interrupted one."""
-        cursor = self.journal.cursor() or FIRST_WEEK.start
+        cursor = self.journal.cursor() or self._origin
         return max((moment for _, moment in self._answered(cursor).values()), default=cursor)
 
     def play(self, weeks: int) -> Progress:
@@ -104,29 +134,35 @@ class Session:
 
         Raises:
             NoChampion: There is nobody to ask.
-            HomeInUse: Another process replays in this home.
+            HomeInUse: Another process replays in this home, or asked for its turn and was let in.
             ServiceNotReady: The platform did not keep up, or a service of it died.
-            KeyboardInterrupt: Ctrl-C; what was under way is finished and written down.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; what was under way is finished and written down.
         """
         self._lab.ledger.champion()
-        with self._alone():
+        self._gave_way = False
+        with self.alone():
             first = self.next_week()
             self._timeline(first)  # takes seconds, and Ctrl-C is heard at once where no loop runs
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 progress = runner.run(self._play([first.before(-i) for i in range(weeks)]))
+        if progress is None and self._gave_way:
+            raise HomeInUse("Another replay asked for its turn.", "it goes on when that one has ended.")
         if progress is None:
             raise KeyboardInterrupt
         return progress
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One replay at a time. The kernel lets go of the lock when its holder dies."""
-        with (self._lab.home / "replay.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise HomeInUse(f"Another process replays in {self._lab.home}.", "let it finish, or stop it with Ctrl-C.") from error
+    def alone(self) -> Iterator[None]:
+        """Have the turn in this home over several plays; see `Turn`. Raises HomeInUse."""
+        if self._is_alone:
             yield
+            return
+        with self._turn.mine():
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
 
     def _answered(self, after: datetime) -> Answered:
         return answered_since(self._lab, after) if self.journal.unfinished() else {}
@@ -161,6 +197,8 @@ class Session:
 
         if threading.current_thread() is threading.main_thread():
             loop.add_signal_handler(signal.SIGINT, on_ctrl_c)
+            loop.add_signal_handler(signal.SIGTERM, driver.stop)  # as `docker stop` asks
+        giving_way = loop.create_task(self._give_way(driver)) if self._gives_way else None
         try:
             if reached is None:
                 self._warm_up(start)
@@ -175,7 +213,15 @@ class Session:
                     start = week.closes_at
             return None if driver.stopped else progress
         finally:
+            if giving_way is not None:
+                giving_way.cancel()
             client.close()
+
+    async def _give_way(self, driver: Driver) -> None:
+        while not self._turn.wanted():
+            await asyncio.sleep(LOOK_FOR_OTHERS_S)
+        self._gave_way = True
+        driver.stop()
 
     def _warm_up(self, until: datetime) -> None:
         year = source.load(self._lab.settings.data)

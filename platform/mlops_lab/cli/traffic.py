@@ -1,0 +1,41 @@
+"""`lab replay --forever`: traffic that goes on whatever happens beside it, for a container of its own."""
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from mlops_lab.cli.opened import open_lab
+from mlops_lab.cli.output import Output
+from mlops_lab.cli.replay import Player
+from mlops_lab.errors import EvidenceMissing, HomeInUse, NoChampion, ServiceError
+
+if TYPE_CHECKING:
+    from mlops_lab.monitoring.window import Window
+
+RETRY_S = 2.0
+REMEMBERED = timedelta(weeks=26)
+"""How long attempts stay in the journal: nobody ends such a replay, and its file is not to grow for ever."""
+
+_PASSES = (EvidenceMissing, HomeInUse, NoChampion, ServiceError)
+"""What somebody else, or Docker, repairs: no model yet, a service that restarts, a broker or a database that is away, a person's turn."""
+
+
+def play_forever(output: Output, minute_s: float, start: "Window | None" = None) -> None:
+    """Play week after week until Ctrl-C or SIGTERM. What is waited for is said once.
+
+    Raises:
+        UsageError: Production began with another week than `start`.
+    """
+    said = ""
+    while True:
+        try:
+            with Player(output, open_lab(), minute_s, start, gives_way=True) as player:
+                while True:
+                    player.week()
+                    player.session.journal.forget(player.session.reached() - REMEMBERED)
+                    said = ""
+        except _PASSES as error:
+            if error.what != said:
+                said = error.what
+                output.say(f"    waiting          {error.what} Traffic goes on by itself. Next: {error.next_step}")
+            time.sleep(RETRY_S)
