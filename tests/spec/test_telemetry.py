@@ -11,16 +11,21 @@ from time import monotonic, sleep
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from prometheus_client.core import HistogramMetricFamily
 
-from mlops_lab.bootstrap.telemetry import headers_in, resource_of, send_logs, spans_of
+from mlops_lab.bootstrap.telemetry import headers_in, resource_of, send_logs, send_metrics, spans_of
 from mlops_lab.errors import LogUnwritable, SettingsWrong
 from mlops_lab.logs import JsonLines
 from mlops_lab.serving.call import FEEDBACK, PREDICT, Call
+from mlops_lab.serving.on_prometheus import Metrics
 from mlops_lab.serving.prediction_log import Durability, read_frames
 from mlops_lab.serving.service import Service
 from mlops_lab.settings import TelemetrySettings
 from mlops_lab.telemetry import OFF, Kind, Span, Spans, TraceContext, current, current_traceparent
+from mlops_lab.telemetry.log_lines import trace_ids
+from mlops_lab.telemetry.metrics import MetricsSender, histograms
 from mlops_lab.telemetry.queue import Queue
 from mlops_lab.telemetry.span_file import SpanFile
 from serving_builders import TOKEN, Replica, a_package, a_replica, an_item
@@ -429,8 +434,6 @@ def _records(receiver: Receiver) -> list[object]:
 
 def test_the_lines_on_standard_error_name_their_trace() -> None:
     record = logging.makeLogRecord({"name": "n", "msg": "test.happened", "levelname": "INFO"})
-    from mlops_lab.telemetry.log_lines import trace_ids
-
     spans = Recorded()
     with spans.span("work"):
         assert trace_ids(record)
@@ -453,8 +456,54 @@ def test_only_what_is_asked_for_is_sent() -> None:
     assert not spans_of(TelemetrySettings(), "inference").on
 
 
-def test_what_is_lost_is_a_metric(tmp_path: Path) -> None:
-    from mlops_lab.serving.on_prometheus import Metrics
+def test_metrics_go_out_as_a_scrape_would_read_them(receiver: Receiver, tmp_path: Path) -> None:
+    _, service = a_service(tmp_path, OFF)
+    for _ in range(3):
+        service.answer(a_question())
+    said = TelemetrySettings(otlp=receiver.address)
+    sender = send_metrics(said, "inference", "replica-1", Metrics(service).collect, every_s=0.05)
+    assert sender is not None
+    _until(lambda: any(path == "/v1/metrics" for path, *_ in receiver.requests))
+    sender.close()
 
+    body = next(body for path, _, body in receiver.requests if path == "/v1/metrics")
+    (resource,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
+    found = {each.name: each for scope in resource.scope_metrics for each in scope.metrics}
+    (replies,) = found["lab_serving_replies"].sum.data_points
+    assert {each.key: each.value.string_value for each in replies.attributes} == {"route": "predict", "status": "200"}
+    assert (replies.as_double, found["lab_serving_replies"].sum.is_monotonic) == (3.0, True)
+    assert found["lab_serving_replies"].sum.aggregation_temporality == 2  # cumulative
+    (took,) = found["lab_serving_predict_seconds"].histogram.data_points
+    assert (took.count, sum(took.bucket_counts), len(took.bucket_counts)) == (3, 3, len(took.explicit_bounds) + 1)
+    assert took.sum > 0
+    (version,) = found["lab_serving_model_version"].gauge.data_points
+    assert version.as_double == 1.0
+    assert send_metrics(TelemetrySettings(otlp=receiver.address, signals="traces"), "inference", "", list) is None
+
+
+def test_a_histogram_keeps_its_buckets_apart() -> None:
+    family = HistogramMetricFamily("took", "How long.", labels=["route"])
+    family.add_metric(["a"], buckets=[("0.1", 2), ("0.5", 5), ("+Inf", 9)], sum_value=4.5)
+    family.add_metric(["b"], buckets=[("0.1", 0), ("0.5", 0), ("+Inf", 1)], sum_value=7.0)
+    first, second = histograms(family)
+    assert (first.labels, first.bounds, first.counts, first.sum) == ({"route": "a"}, [0.1, 0.5], [2, 3, 4], 4.5)
+    assert (second.labels, second.counts, second.sum) == ({"route": "b"}, [0, 0, 1], 7.0)
+
+
+def test_metrics_that_nobody_takes_cost_nothing_and_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    tried: list[int] = []
+
+    def fails(families: Sequence[object]) -> bool:
+        tried.append(len(families))
+        raise OSError("nobody listens")
+
+    with caplog.at_level(logging.WARNING, "mlops_lab.telemetry"):
+        sender = MetricsSender(list, fails, every_s=0.01)
+        _until(lambda: len(tried) >= 3)
+        sender.close()
+    assert [record.getMessage() for record in caplog.records] == ["telemetry.not_sent"]
+
+
+def test_what_is_lost_is_a_metric(tmp_path: Path) -> None:
     replica = a_replica(tmp_path, spans=Spans(lambda span: None, 1.0, lambda: 17))
     assert b"lab_telemetry_spans_dropped_total 17.0" in Metrics(Service(replica.parts)).text()

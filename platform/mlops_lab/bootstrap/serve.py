@@ -1,6 +1,7 @@
 """The serving process: `python -m mlops_lab.bootstrap.serve`. It imports neither MLflow nor scikit-learn nor pandas."""
 
 import sys
+from collections.abc import Iterable
 from datetime import timedelta
 
 from mlops_lab.bootstrap.chosen import chosen
@@ -8,7 +9,7 @@ from mlops_lab.bootstrap.followed import followed
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.bootstrap.packages import packages
 from mlops_lab.bootstrap.row_reader import row_reader
-from mlops_lab.bootstrap.telemetry import send_logs, spans_of
+from mlops_lab.bootstrap.telemetry import send_logs, send_metrics, spans_of
 from mlops_lab.clock import Clock, WallClock
 from mlops_lab.errors import LabError
 from mlops_lab.flights.online_usecase import FlightsOnline
@@ -28,6 +29,7 @@ from mlops_lab.serving.stored import StoredFeatures
 from mlops_lab.serving.tokens import Tokens
 from mlops_lab.serving.turns import ConnectionLimits
 from mlops_lab.settings import Settings, load_settings
+from mlops_lab.telemetry.metrics import Family
 from mlops_lab.usecase import OnlineUseCase
 
 
@@ -80,7 +82,15 @@ def serve(settings: Settings) -> None:
         waiting_bytes=service.max_waiting_bytes,
         drain_s=service.drain_s,
     )
-    run(create_app(parts, "Will this flight arrive late?", limits, service.max_items), service.host, service.port)
+    app = create_app(parts, "Will this flight arrive late?", limits, service.max_items)
+
+    def collect() -> Iterable[Family]:
+        from mlops_lab.serving.on_prometheus import Metrics  # late: the first answer does not wait for it
+
+        return Metrics(app.service).collect()
+
+    send_metrics(settings.telemetry, "inference", service.replica, collect)
+    run(app, service.host, service.port)
 
 
 def source_of(settings: Settings, use_case: OnlineUseCase, clock: Clock) -> FeatureSource:

@@ -1,8 +1,8 @@
-"""Where the traces and log lines of a process go, as the settings say."""
+"""Where the traces, log lines and metrics of a process go, as the settings say."""
 
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,13 @@ from mlops_lab.errors import SettingsWrong
 from mlops_lab.settings import TelemetrySettings
 from mlops_lab.telemetry import OFF, Span, Spans
 from mlops_lab.telemetry.log_lines import Line, LineHandler, trace_ids
+from mlops_lab.telemetry.metrics import Family, MetricsSender
 from mlops_lab.telemetry.queue import Queue
 from mlops_lab.telemetry.span import Attribute
 from mlops_lab.telemetry.span_file import SpanFile
 
 if TYPE_CHECKING:
-    from mlops_lab.telemetry.on_otlp import OtlpLines, OtlpSpans
+    from mlops_lab.telemetry.on_otlp import OtlpLines, OtlpMetrics, OtlpSpans
 
 
 def spans_of(said: TelemetrySettings, process: str, instance: str = "") -> Spans:
@@ -71,6 +72,36 @@ def send_logs(said: TelemetrySettings, process: str, instance: str = "") -> None
 
     put: Callable[[Line], None] = Queue("logs", send).put
     root.addHandler(LineHandler(put))
+
+
+def send_metrics(
+    said: TelemetrySettings, process: str, instance: str, collect: Callable[[], Iterable[Family]], every_s: float = 15.0
+) -> MetricsSender | None:
+    """Send this process's metrics, too, if the settings ask for it.
+
+    Args:
+        said: The settings.
+        process: See `spans_of`.
+        instance: See `spans_of`.
+        collect: What a scrape would call.
+        every_s: Pause between two sendings.
+
+    Raises:
+        SettingsWrong: See `spans_of`.
+    """
+    if not said.otlp or "metrics" not in said.signals:
+        return None
+    headers, resource = _ready(said), resource_of(process, instance)
+    sender: list[OtlpMetrics] = []
+
+    def send(families: Sequence[Family]) -> bool:
+        if not sender:
+            from mlops_lab.telemetry.on_otlp import OtlpMetrics
+
+            sender.append(OtlpMetrics(said.otlp, headers, said.timeout_s, resource))
+        return sender[0].send(families)
+
+    return MetricsSender(collect, send, every_s)
 
 
 def resource_of(process: str, instance: str = "") -> dict[str, Attribute]:

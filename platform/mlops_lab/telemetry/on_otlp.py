@@ -1,13 +1,28 @@
-"""Spans and log lines out by OTLP over HTTP, with OpenTelemetry's own exporters. Imported by the thread that sends only."""
+"""Spans, log lines and metrics out by OTLP over HTTP, with OpenTelemetry's own exporters. Imported by the thread that sends only."""
 
 from collections.abc import Mapping, Sequence
+from time import time_ns
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExportResult
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricExportResult,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -16,6 +31,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from mlops_lab.telemetry.context import TraceContext
 from mlops_lab.telemetry.log_lines import Line
+from mlops_lab.telemetry.metrics import Family, histograms, numbers
 from mlops_lab.telemetry.span import Attribute, Kind, Span
 
 _KINDS = {
@@ -74,6 +90,42 @@ class OtlpLines:
             trace_flags=TraceFlags(TraceFlags.SAMPLED if trace and trace.sampled else TraceFlags.DEFAULT),
         )
         return ReadableLogRecord(record, self._resource, _SCOPE)
+
+
+class OtlpMetrics:
+    """Sends metrics; see `OtlpSpans`. Counters and histograms count from the start of the process."""
+
+    def __init__(self, address: str, headers: Mapping[str, str], timeout_s: float, resource: Mapping[str, Attribute]) -> None:
+        self._exporter = OTLPMetricExporter(
+            f"{address.rstrip('/')}/v1/metrics", headers=dict(headers), timeout=timeout_s, compression=Compression.Gzip
+        )
+        self._resource = Resource(dict(resource))
+        self._since_ns = time_ns()
+
+    def send(self, families: Sequence[Family]) -> bool:
+        """Whether the receiver took them."""
+        metrics = [made for family in families if (made := self._metric(family, time_ns())) is not None]
+        data = MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(_SCOPE, metrics, "")], "")])
+        return self._exporter.export(data) is MetricExportResult.SUCCESS
+
+    def _metric(self, family: Family, now_ns: int) -> Metric | None:
+        since, total = self._since_ns, AggregationTemporality.CUMULATIVE
+        data: Sum | Gauge | Histogram
+        if family.type == "histogram":
+            points = [
+                HistogramDataPoint(
+                    dict(each.labels), since, now_ns, sum(each.counts), each.sum, each.counts, each.bounds, float("nan"), float("nan")
+                )
+                for each in histograms(family)
+            ]
+            data = Histogram(points, total)
+        elif family.type == "counter":
+            data = Sum([NumberDataPoint(dict(labels), since, now_ns, value) for labels, value in numbers(family)], total, is_monotonic=True)
+        elif family.type == "gauge":
+            data = Gauge([NumberDataPoint(dict(labels), 0, now_ns, value) for labels, value in numbers(family)])
+        else:
+            return None
+        return Metric(family.name, family.documentation, None, data) if data.data_points else None
 
 
 _SEVERITIES = {
