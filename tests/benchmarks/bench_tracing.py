@@ -25,7 +25,7 @@ BUDGET_US = 3.0
 
 def main() -> int:
     """Measure and print; 1 if tracing 1 % costs more than the budget."""
-    queue: Queue[Span] = Queue("spans", lambda batch: True)
+    queue: Queue[Span] = Queue("spans", lambda: lambda batch: True)
     body, plain = json.dumps(an_item()).encode(), [(b"content-type", b"application/json")]
     unsampled = [*plain, (b"traceparent", TraceContext("1" * 32, "2" * 16, sampled=False).traceparent.encode())]
     ways = {

@@ -242,7 +242,7 @@ def test_a_full_queue_drops_and_counts_and_never_waits() -> None:
         sent.extend(batch)
         return True
 
-    queue = Queue("numbers", send, most=10, batch=5, every_s=0.01)
+    queue = Queue("numbers", lambda: send, most=10, batch=5, every_s=0.01)
     began = monotonic()
     for number in range(100):
         queue.put(number)
@@ -262,7 +262,7 @@ def test_what_cannot_be_sent_is_counted_and_told_once(caplog: pytest.LogCaptureF
             raise OSError("nobody listens")
         return True
 
-    queue = Queue("numbers", send, batch=1, every_s=0.01)
+    queue = Queue("numbers", lambda: send, batch=1, every_s=0.01)
     with caplog.at_level(logging.INFO, "mlops_lab.telemetry"):
         for number in range(3):
             queue.put(number)
@@ -498,7 +498,7 @@ def test_metrics_that_nobody_takes_cost_nothing_and_are_told_once(caplog: pytest
         raise OSError("nobody listens")
 
     with caplog.at_level(logging.WARNING, "mlops_lab.telemetry"):
-        sender = MetricsSender(list, fails, every_s=0.01)
+        sender = MetricsSender(list, lambda: fails, every_s=0.01)
         _until(lambda: len(tried) >= 3)
         sender.close()
     assert [record.getMessage() for record in caplog.records] == ["telemetry.not_sent"]

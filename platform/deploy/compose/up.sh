@@ -12,8 +12,8 @@ fail() {
 profiles=${1:-core}
 for profile in ${profiles//,/ }; do
     case "${profile}" in
-        core | streaming | observability | all) ;;
-        *) fail "'${profile}' is no profile." "choose core, streaming, observability or all; several with commas between." ;;
+        core | streaming | observability | traces | all) ;;
+        *) fail "'${profile}' is no profile." "choose core, streaming, observability, traces or all; several with commas between." ;;
     esac
 done
 docker compose version > /dev/null 2>&1 || fail "There is no Docker Compose." "install Docker Engine 26 or newer with its compose plugin."
@@ -21,12 +21,17 @@ docker info > /dev/null 2>&1 || fail "Docker does not answer." "start it, and se
 
 bus=embedded store=process
 case ",${profiles}," in *,streaming,* | *,all,*) bus=kafka store=redis ;; esac
+otlp='' viewer=''
+case ",${profiles}," in *,observability,* | *,traces,* | *,all,*) otlp=http://otel-collector:4318 ;; esac
+case ",${profiles}," in *,traces,*) viewer=jaeger ;; esac
 keep=$(mktemp .env.XXXXXX)
 {
-    grep -sv '^\(COMPOSE_PROFILES\|STACK_BUS\|STACK_STORE\|GIT_COMMIT\)=' .env || true
+    grep -sv '^\(COMPOSE_PROFILES\|STACK_BUS\|STACK_STORE\|STACK_OTLP\|STACK_VIEWER\|GIT_COMMIT\)=' .env || true
     echo "COMPOSE_PROFILES=${profiles}"
     echo "STACK_BUS=${bus}"
     echo "STACK_STORE=${store}"
+    echo "STACK_OTLP=${otlp}"
+    echo "STACK_VIEWER=${viewer}"
     echo "GIT_COMMIT=$(git rev-parse HEAD 2> /dev/null || true)"
 } > "${keep}"
 mv "${keep}" .env

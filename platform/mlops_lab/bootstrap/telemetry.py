@@ -4,7 +4,6 @@ import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlops_lab.errors import SettingsWrong
 from mlops_lab.settings import TelemetrySettings
@@ -14,9 +13,6 @@ from mlops_lab.telemetry.metrics import Family, MetricsSender
 from mlops_lab.telemetry.queue import Queue
 from mlops_lab.telemetry.span import Attribute
 from mlops_lab.telemetry.span_file import SpanFile
-
-if TYPE_CHECKING:
-    from mlops_lab.telemetry.on_otlp import OtlpLines, OtlpMetrics, OtlpSpans
 
 
 def spans_of(said: TelemetrySettings, process: str, instance: str = "") -> Spans:
@@ -32,16 +28,13 @@ def spans_of(said: TelemetrySettings, process: str, instance: str = "") -> Spans
     """
     if said.otlp and "traces" in said.signals:
         headers, resource = _ready(said), resource_of(process, instance)
-        sender: list[OtlpSpans] = []
 
-        def send(spans: Sequence[Span]) -> bool:
-            if not sender:
-                from mlops_lab.telemetry.on_otlp import OtlpSpans
+        def spans_out() -> Callable[[Sequence[Span]], bool]:
+            from mlops_lab.telemetry.on_otlp import OtlpSpans
 
-                sender.append(OtlpSpans(said.otlp, headers, said.timeout_s, resource))
-            return sender[0].send(spans)
+            return OtlpSpans(said.otlp, headers, said.timeout_s, resource).send
 
-        queue = Queue("spans", send)
+        queue = Queue("spans", spans_out)
         return Spans(queue.put, said.sample, lambda: queue.dropped)
     if said.folder is not None and not said.otlp:
         file = SpanFile(said.folder / f"{'-'.join(filter(None, (process, instance)))}.jsonl", resource_of(process, instance))
@@ -61,17 +54,13 @@ def send_logs(said: TelemetrySettings, process: str, instance: str = "") -> None
     if not said.otlp or "logs" not in said.signals:
         return
     headers, resource = _ready(said), resource_of(process, instance)
-    sender: list[OtlpLines] = []
 
-    def send(lines: Sequence[Line]) -> bool:
-        if not sender:
-            from mlops_lab.telemetry.on_otlp import OtlpLines
+    def lines_out() -> Callable[[Sequence[Line]], bool]:
+        from mlops_lab.telemetry.on_otlp import OtlpLines
 
-            sender.append(OtlpLines(said.otlp, headers, said.timeout_s, resource))
-        return sender[0].send(lines)
+        return OtlpLines(said.otlp, headers, said.timeout_s, resource).send
 
-    put: Callable[[Line], None] = Queue("logs", send).put
-    root.addHandler(LineHandler(put))
+    root.addHandler(LineHandler(Queue("logs", lines_out).put))
 
 
 def send_metrics(
@@ -92,27 +81,28 @@ def send_metrics(
     if not said.otlp or "metrics" not in said.signals:
         return None
     headers, resource = _ready(said), resource_of(process, instance)
-    sender: list[OtlpMetrics] = []
 
-    def send(families: Sequence[Family]) -> bool:
-        if not sender:
-            from mlops_lab.telemetry.on_otlp import OtlpMetrics
+    def metrics_out() -> Callable[[Sequence[Family]], bool]:
+        from mlops_lab.telemetry.on_otlp import OtlpMetrics
 
-            sender.append(OtlpMetrics(said.otlp, headers, said.timeout_s, resource))
-        return sender[0].send(families)
+        return OtlpMetrics(said.otlp, headers, said.timeout_s, resource).send
 
-    return MetricsSender(collect, send, every_s)
+    return MetricsSender(collect, metrics_out, every_s)
 
 
 def resource_of(process: str, instance: str = "") -> dict[str, Attribute]:
     """Who speaks, by OpenTelemetry's names."""
-    from importlib.metadata import version  # late: its parser costs every start some milliseconds
+    from importlib.metadata import PackageNotFoundError, version  # late: its parser costs every start some milliseconds
 
+    try:
+        released = version("mlops-lab")
+    except PackageNotFoundError:  # run from its sources
+        released = "unknown"
     return {
         "service.namespace": "mlops-lab",
         "service.name": process,
         "service.instance.id": instance or socket.gethostname(),
-        "service.version": version("mlops-lab"),
+        "service.version": released,
     }
 
 

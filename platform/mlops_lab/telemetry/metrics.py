@@ -69,14 +69,17 @@ def histograms(family: Family) -> list[Buckets]:
 class MetricsSender:
     """Sends what `collect` gives, on a thread of its own. What is lost is made good by the next sending, since counters go on."""
 
-    def __init__(self, collect: Callable[[], Iterable[Family]], send: Callable[[Sequence[Family]], bool], every_s: float = 15.0) -> None:
+    def __init__(
+        self, collect: Callable[[], Iterable[Family]], make: Callable[[], Callable[[Sequence[Family]], bool]], every_s: float = 15.0
+    ) -> None:
         """Args:
         collect: What a scrape would call.
-        send: Whether somebody took them; may raise.
+        make: Gives what sends them and says whether somebody took them; both may raise, both are called by the thread.
         every_s: Pause between two sendings.
         """
         self._collect = collect
-        self._send = send
+        self._make = make
+        self._send: Callable[[Sequence[Family]], bool] | None = None
         self._every_s = every_s
         self._stop = threading.Event()
         self._failing = False
@@ -91,6 +94,8 @@ class MetricsSender:
         while not self._stop.wait(self._every_s):
             why = "it was not taken"
             try:
+                if self._send is None:
+                    self._send = self._make()
                 sent = self._send(list(self._collect()))
             except Exception as error:
                 sent, why = False, repr(error)

@@ -13,31 +13,36 @@ _log = logging.getLogger(__name__)
 
 
 class Queue(Generic[T]):
-    """Hands items in batches to a thread of its own, which begins with the first item: a fork before it does no harm.
+    """Hands items in batches to a thread of its own, which begins by making its sender: that may import what takes a while.
 
     (The SDK's batch processors drop what does not fit without a count that can be read.)
     """
 
-    def __init__(self, name: str, send: Callable[[Sequence[T]], bool], *, most: int = 4096, batch: int = 512, every_s: float = 1.0) -> None:
+    def __init__(
+        self, name: str, make: Callable[[], Callable[[Sequence[T]], bool]], *, most: int = 4096, batch: int = 512, every_s: float = 1.0
+    ) -> None:
         """Args:
         name: Of what is sent, for the log.
-        send: Sends a batch; False or an error where it could not. Called by one thread.
+        make: Gives what sends a batch: False or an error where it could not. Both are called by the thread.
         most: Items that may wait; one more is dropped.
         batch: Items per call at most; as many that wait are sent at once.
         every_s: Pause before fewer are sent.
         """
         self._name = name
-        self._send = send
+        self._make = make
+        self._send: Callable[[Sequence[T]], bool] | None = None
         self._most = most
         self._batch = batch
         self._every_s = every_s
         self._waiting: deque[T] = deque()
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
         self._closing = False
         self._failing = False
         self.dropped = 0
         """Items that did not fit or could not be sent."""
+        self._thread = threading.Thread(target=self._run, name=f"telemetry-{name}", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
 
     def put(self, item: T) -> None:
         """Take an item, or drop it. Never waits, never raises."""
@@ -46,11 +51,7 @@ class Queue(Generic[T]):
                 self.dropped += 1
                 return
             self._waiting.append(item)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"telemetry-{self._name}", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
-            elif len(self._waiting) >= self._batch:
+            if len(self._waiting) >= self._batch:
                 self._changed.notify()
 
     def close(self, wait_s: float = 2.0) -> None:
@@ -58,10 +59,10 @@ class Queue(Generic[T]):
         with self._changed:
             self._closing = True
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(wait_s)
+        self._thread.join(wait_s)
 
     def _run(self) -> None:
+        self._try([])
         while True:
             with self._changed:
                 if not self._closing and len(self._waiting) < self._batch:
@@ -75,7 +76,9 @@ class Queue(Generic[T]):
     def _try(self, batch: Sequence[T]) -> None:
         why = "it was not taken"
         try:
-            sent = self._send(batch)
+            if self._send is None:
+                self._send = self._make()
+            sent = not batch or self._send(batch)
         except Exception as error:
             sent, why = False, repr(error)
         if not sent:
