@@ -167,6 +167,14 @@ def test_two_wishes_that_exclude_each_other_are_refused(words: list[str], capsys
 # --- traffic --------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LAB_HOME", str(tmp_path))
+    monkeypatch.setattr("mlops_lab.cli.traffic.open_lab", lambda: None)
+    monkeypatch.setattr("mlops_lab.cli.traffic.RETRY_S", 0.0)
+    return tmp_path
+
+
 class Scripted:
     """In the place of a player: plays weeks, or fails, as it is written; ends with Ctrl-C where nothing more is written."""
 
@@ -174,7 +182,8 @@ class Scripted:
         self.script, self.weeks, self.asked = script, [], []
         self.session = self.journal = self
 
-    def __call__(self, output: Output, lab: object, minute_s: float, start: object, gives_way: bool) -> "Scripted":
+    def __call__(self, output: Output, lab: object, minute_s: float, start: object, gives_way: bool, beat: Any) -> "Scripted":
+        beat()
         self.asked.append((minute_s, start, gives_way))
         return self
 
@@ -200,7 +209,7 @@ class Scripted:
 
 
 def test_traffic_waits_for_what_is_away_says_it_once_and_goes_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     away = ServiceNotReady("The inference service does not answer.", "look.")
     scripted = Scripted(
@@ -216,21 +225,20 @@ def test_traffic_waits_for_what_is_away_says_it_once_and_goes_on(
         ]
     )
     monkeypatch.setattr("mlops_lab.cli.traffic.Player", scripted)
-    monkeypatch.setattr("mlops_lab.cli.traffic.open_lab", lambda: None)
-    monkeypatch.setattr("mlops_lab.cli.traffic.RETRY_S", 0.0)
 
     with pytest.raises(KeyboardInterrupt):
         play_forever(Output(), 0.03, JUNE)
 
     assert scripted.weeks == ["W14", "W15"]
     assert set(scripted.asked) == {(0.03, JUNE, True)}
+    assert (home / "traffic.ready").is_file()
     said = capsys.readouterr().out
     assert [said.count(words) for words in ("Nothing yet.", "No champion.", "does not answer.", "Busy.")] == [1, 1, 2, 1]
 
 
+@pytest.mark.usefixtures("home")
 def test_traffic_ends_with_what_nobody_else_repairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlops_lab.cli.traffic.Player", Scripted([UsageError("time does not jump", "go on.")]))
-    monkeypatch.setattr("mlops_lab.cli.traffic.open_lab", lambda: None)
 
     with pytest.raises(UsageError):
         play_forever(Output(), 0.0)

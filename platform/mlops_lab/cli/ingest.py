@@ -48,7 +48,7 @@ def command(ctx: click.Context, which: tuple[str, ...], folder: Path | None, wee
     for number, window in enumerate(windows, start=1):
         began = time.monotonic()
         try:
-            report = _take(lab, window, folder)
+            report = take(lab, window, folder)
         except (SnapshotRefused, BatchUnreadable) as error:
             refused.append(error)
             report = _refusal(lab, window, error)
@@ -108,7 +108,8 @@ def parsed_week(text: str) -> "Window":
         raise UsageError(f"'{text}' is no ISO week.", "write it like 2013-W14.") from error
 
 
-def _take(lab: "Lab", window: "Window", folder: Path | None) -> dict[str, object]:
+def take(lab: "Lab", window: "Window", folder: Path | None = None) -> dict[str, object]:
+    """Take one batch in: the files of a folder, or the week as the airline would send it. Raises SnapshotRefused, BatchUnreadable."""
     from mlops_lab.bootstrap.identities import OPERATOR
     from mlops_lab.data.batch_files import write_batch
     from mlops_lab.flights import source

@@ -33,6 +33,7 @@ LOOP: dict[str, dict[str, Entry]] = {
         "down": Entry("down", "Stop all services of this home, and nothing else."),
     },
     "The loop, step by step": {
+        "begin": Entry("begin", "Go from an empty home to a first model that serves, once."),
         "ingest": Entry("ingest", "Take a batch of data through the gate, or into quarantine."),
         "train": Entry("train", "Turn accepted data into one registered challenger."),
         "judge": Entry("judge", "Compare challenger and champion on the same rows."),

@@ -79,9 +79,10 @@ def followed(output: Output, lab: "Lab") -> None:
 
 def served(output: Output, lab: "Lab") -> None:
     """Say who follows the ledger by itself."""
+    from mlops_lab.bootstrap.running import is_inside
     from mlops_lab.bootstrap.services import INFERENCE
 
-    if runs(lab, INFERENCE):
+    if is_inside(lab.settings) or runs(lab, INFERENCE):  # inside, one that had no model yet may not have seen this one so soon
         output.say("The service follows the ledger within two seconds.")
     else:
         output.say("The service does not run. Next: `lab up`, then `lab replay`.")

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -74,7 +75,7 @@ class Player:
         lab: The home.
         minute_s: Wall seconds per minute of event time; 0 is as fast as it goes.
         start: The week that production begins with; None goes on, or begins with the first.
-        gives_way: See `Session`.
+        gives_way, beat: See `Session`.
 
     Raises:
         ServiceNotReady: The services do not run.
@@ -83,7 +84,15 @@ class Player:
         UsageError: Production began with another week.
     """
 
-    def __init__(self, output: Output, lab: "Lab", minute_s: float = 0.0, start: "Window | None" = None, gives_way: bool = False) -> None:
+    def __init__(
+        self,
+        output: Output,
+        lab: "Lab",
+        minute_s: float = 0.0,
+        start: "Window | None" = None,
+        gives_way: bool = False,
+        beat: Callable[[], object] = lambda: None,
+    ) -> None:
         from mlops_lab.bootstrap.running import require_works
         from mlops_lab.replay.session import Session, needed
 
@@ -94,7 +103,7 @@ class Player:
         self._live = sys.stderr.isatty()
         self._looked_at = 0.0
         self.chronicle = Chronicle(output, lab)
-        self.session = Session(lab, self._progress, minute_s, on_wait=self._wait, on_trouble=self._trouble, gives_way=gives_way)
+        self.session = Session(lab, self._progress, minute_s, on_wait=self._wait, on_trouble=self._trouble, gives_way=gives_way, beat=beat)
         self._start = start
         self._kept = ExitStack()
 

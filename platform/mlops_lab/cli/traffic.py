@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlops_lab.monitoring.window import Window
 
 RETRY_S = 2.0
+READY = "traffic.ready"
 REMEMBERED = timedelta(weeks=26)
 """How long attempts stay in the journal: nobody ends such a replay, and its file is not to grow for ever."""
 
@@ -21,21 +22,28 @@ _PASSES = (EvidenceMissing, HomeInUse, NoChampion, ServiceError)
 
 
 def play_forever(output: Output, minute_s: float, start: "Window | None" = None) -> None:
-    """Play week after week until Ctrl-C or SIGTERM. What is waited for is said once.
+    """Play week after week until Ctrl-C or SIGTERM. What is waited for is said once. That it goes on, playing or waiting, is seen by the
+    age of `traffic.ready` in the home.
 
     Raises:
         UsageError: Production began with another week than `start`.
     """
+    from mlops_lab.settings import load_settings
+
+    ready = load_settings().home / READY
     said = ""
     while True:
         try:
-            with Player(output, open_lab(), minute_s, start, gives_way=True) as player:
+            lab = open_lab()
+            ready.touch()
+            with Player(output, lab, minute_s, start, gives_way=True, beat=ready.touch) as player:
                 while True:
                     player.week()
                     player.session.journal.forget(player.session.reached() - REMEMBERED)
                     said = ""
         except _PASSES as error:
-            if error.what != said:
-                said = error.what
+            about = "another replay" if isinstance(error, HomeInUse) else error.what  # that one says it in several ways
+            if about != said:
+                said = about
                 output.say(f"    waiting          {error.what} Traffic goes on by itself. Next: {error.next_step}")
             time.sleep(RETRY_S)

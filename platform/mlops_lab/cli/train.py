@@ -35,14 +35,7 @@ def command(output: Output, at: datetime | None, origin: str | None) -> None:
     lab.snapshots.latest()  # says what to do where nothing was ever accepted
     at = at or present(lab)
     order = order_of(lab, at, origin)
-    number = _version_of(lab, order.id)
-    new = number is None or lab.ledger.judgement(number) is None
-    if new:
-        output.say(f"Order {order.id}: train on what was known at {shown(at)}.")
-        number = _carry_out(output, order, lab)
-    else:
-        output.say(f"Order {order.id} was carried out before; nothing was trained.")
-    assert number is not None
+    number, new = carried_out(output, order, lab)
     version, judgement = lab.ledger.version(number), lab.ledger.judgement(number) or {}
     metrics = lab.catalog.metrics(number)
     state = lab.ledger.state(number)
@@ -73,6 +66,16 @@ def order_of(lab: "Lab", at: datetime, origin: str | None) -> "TrainModel":
             f"'{words}' cannot be the origin of a training by hand.", f"use a few words of your own, not {' or '.join(RESERVED)}."
         )
     return TrainModel(order_id("train", slug, at), at, TRAINER, origin=words)
+
+
+def carried_out(output: Output, order: "TrainModel", lab: "Lab") -> tuple[int, bool]:
+    """The version that an order led to, and whether it was trained or judged by this call."""
+    number = _version_of(lab, order.id)
+    if number is not None and lab.ledger.judgement(number) is not None:
+        output.say(f"Order {order.id} was carried out before; nothing was trained.")
+        return number, False
+    output.say(f"Order {order.id}: train on what was known at {shown(order.at)}.")
+    return _carry_out(output, order, lab), True
 
 
 def _version_of(lab: "Lab", order: str) -> int | None:

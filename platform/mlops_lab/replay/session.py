@@ -65,6 +65,7 @@ class Session:
         minute_s: Wall seconds to let pass per minute of event time.
         on_wait: Called again and again while something is waited for.
         gives_way: Stop between two requests when another replay asks for its turn.
+        beat: Called twice a second by one who gives way, for as long as it goes on.
         on_trouble: Called with a sentence when the bus or the feature store is away, and with an empty one when it is back.
 
     The rest follows from what the home uses. With Kafka, plans go ahead of the questions and outcomes are told on the bus instead of over
@@ -79,9 +80,10 @@ class Session:
         on_wait: Callable[[], None] = lambda: None,
         on_trouble: Callable[[str], None] = lambda trouble: None,
         gives_way: bool = False,
+        beat: Callable[[], object] = lambda: None,
     ) -> None:
         self._lab = lab
-        self._turn, self._gives_way = Turn(lab.home, gives_way), gives_way
+        self._turn, self._gives_way, self._beat = Turn(lab.home, gives_way), gives_way, beat
         self._is_alone = self._gave_way = False
         self._on_progress = on_progress
         self._on_wait = on_wait
@@ -219,6 +221,7 @@ class Session:
 
     async def _give_way(self, driver: Driver) -> None:
         while not self._turn.wanted():
+            self._beat()
             await asyncio.sleep(LOOK_FOR_OTHERS_S)
         self._gave_way = True
         driver.stop()
