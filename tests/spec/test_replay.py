@@ -1,6 +1,7 @@
 """The replay plays the year as production would, sends everything once, keeps its own record of it, and waits while a week is decided."""
 
 import asyncio
+import gc
 import os
 import signal
 import sqlite3
@@ -596,6 +597,19 @@ def test_a_service_that_does_not_answer_ends_the_replay_where_it_stands(stage: S
     assert stage.journal.cursor() is None
     assert stage.journal.unfinished()
     assert stage.journal.tally("predict").failed >= 1
+
+
+def test_several_requests_without_an_answer_are_one_error(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    async def nobody(path: str, body: bytes) -> Answer:
+        await asyncio.sleep(0.01)
+        return Answer(0, b"refused", 10)
+
+    stage.service.post = nobody  # type: ignore[method-assign]
+    with pytest.raises(ServiceNotReady, match="refused"):
+        stage.play(flights_of("A", "B", "C"), SCHEDULED)
+    gc.collect()
+
+    assert caplog.records == []
 
 
 def test_the_facts_of_a_minute_are_on_the_bus_before_its_questions(stage: Stage) -> None:

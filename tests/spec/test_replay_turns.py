@@ -204,6 +204,9 @@ class Scripted:
     def reached(self) -> Any:
         return JUNE.start
 
+    def next_week(self) -> Window:
+        return JUNE
+
     def forget(self, before: Any) -> int:
         return 0
 
@@ -233,6 +236,7 @@ def test_traffic_waits_for_what_is_away_says_it_once_and_goes_on(
     assert set(scripted.asked) == {(0.03, JUNE, True)}
     assert (home / "traffic.ready").is_file()
     said = capsys.readouterr().out
+    assert "goes on          in 2013-W23" in said
     assert [said.count(words) for words in ("Nothing yet.", "No champion.", "does not answer.", "Busy.")] == [1, 1, 2, 1]
 
 

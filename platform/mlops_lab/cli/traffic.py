@@ -37,6 +37,8 @@ def play_forever(output: Output, minute_s: float, start: "Window | None" = None)
             lab = open_lab()
             ready.touch()
             with Player(output, lab, minute_s, start, gives_way=True, beat=ready.touch) as player:
+                if said:
+                    output.say(f"    goes on          in {player.session.next_week().id}")
                 while True:
                     player.week()
                     player.session.journal.forget(player.session.reached() - REMEMBERED)

@@ -206,7 +206,8 @@ class Driver:
         self._under_way.discard(task)
         self._room.release()
         if not task.cancelled():
-            self._trouble = self._trouble or task.exception()
+            trouble = task.exception()  # asked of each, or Python says with a traceback that nobody did
+            self._trouble = self._trouble or trouble
 
     async def _drain(self) -> None:
         while self._under_way:
