@@ -45,7 +45,7 @@ doctor: env ## Look for what usually goes wrong on a machine
 test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
 	$(BIN)/python -m pytest $(ARGS)
 
-test-services: install ## Run the tests on real servers: Kafka, Redis, S3 (LAB_TEST_ variables name them) and PostgreSQL (its programs suffice)
+test-services: install ## Run the tests on real servers: Kafka, Redis, S3, a collector (LAB_TEST_ variables name them) and PostgreSQL (its programs suffice)
 	$(BIN)/python -m pytest tests/services $(ARGS)
 
 test-compose: env ## Run the tests of the whole stack on a real Docker: its own project, ports and volumes

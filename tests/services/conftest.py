@@ -3,7 +3,8 @@
 A missing part fails the suite instead of skipping it: what is skipped for years is not tested. Start the parts and run
 `make test-services`; LAB_TEST_KAFKA and LAB_TEST_REDIS name others than the usual addresses. A PostgreSQL is started from the programs
 that are installed here, since some tests restart it; LAB_TEST_POSTGRES names another for those that do not.
-LAB_TEST_S3 is the address of an S3 server, with LAB_TEST_S3_KEY, LAB_TEST_S3_SECRET and a bucket, LAB_TEST_S3_BUCKET, that exists.
+LAB_TEST_OTELCOL is the program of an OpenTelemetry collector. LAB_TEST_S3 is the address of an S3 server, with LAB_TEST_S3_KEY,
+LAB_TEST_S3_SECRET and a bucket, LAB_TEST_S3_BUCKET, that exists.
 """
 
 import socket

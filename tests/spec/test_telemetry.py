@@ -1,11 +1,9 @@
 """What a trace holds: a request with its record and its outcome; and that nobody who asks or answers waits for whoever collects traces."""
 
-import gzip
 import json
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -28,6 +26,7 @@ from mlops_lab.telemetry.log_lines import trace_ids
 from mlops_lab.telemetry.metrics import MetricsSender, histograms
 from mlops_lab.telemetry.queue import Queue
 from mlops_lab.telemetry.span_file import SpanFile
+from otlp_receiver import Receiver
 from serving_builders import TOKEN, Replica, a_package, a_replica, an_item
 
 CALLER = TraceContext("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
@@ -295,47 +294,6 @@ def test_a_file_of_spans_has_an_end(tmp_path: Path) -> None:
         file.put(Span("work", TraceContext.new()))
     assert (tmp_path / "spans.jsonl").stat().st_size <= 2_000
     assert 0 < file.dropped < 20
-
-
-class Receiver:
-    """Takes OTLP over HTTP, as a collector or a vendor does."""
-
-    def __init__(self, status: int = 200) -> None:
-        self.requests: list[tuple[str, dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers.get("content-encoding") == "gzip":
-                    body = gzip.decompress(body)
-                receiver.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(status)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def spans(self) -> list[tuple[str, str, str, str]]:
-        """Service, name, trace id and span id of all that came."""
-        found = []
-        for path, _, body in list(self.requests):
-            if path == "/v1/traces":
-                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    names = {each.key: each.value.string_value for each in resource.resource.attributes}
-                    for span in (span for scope in resource.scope_spans for span in scope.spans):
-                        found.append((names["service.name"], span.name, span.trace_id.hex(), span.span_id.hex()))
-        return found
 
 
 @pytest.fixture
