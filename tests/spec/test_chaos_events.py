@@ -415,10 +415,10 @@ def test_a_publisher_holds_until_it_may_go_on(tmp_path: Path, sendings: list[Sen
 
 
 LISTENS = """
-import socket, sys, time
+import socket, sys
 server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 print("listening", flush=True)
-time.sleep(60)
+sys.stdin.read()  # it ends with the test
 """
 
 
@@ -429,8 +429,8 @@ def a_broker(tmp_path: Path, port: int, command: str = "true") -> Broker:
 def test_a_broker_is_killed_by_its_pid_and_has_to_be_gone_with_that(tmp_path: Path) -> None:
     port, other = free_port(), free_port()
     with (
-        subprocess.Popen([sys.executable, "-c", LISTENS, str(port)], stdout=subprocess.PIPE) as mine,
-        subprocess.Popen([sys.executable, "-c", LISTENS, str(other)], stdout=subprocess.PIPE) as theirs,
+        subprocess.Popen([sys.executable, "-c", LISTENS, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as mine,
+        subprocess.Popen([sys.executable, "-c", LISTENS, str(other)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as theirs,
     ):
         for process in (mine, theirs):
             assert process.stdout is not None
@@ -454,10 +454,10 @@ def test_a_broker_is_killed_by_its_pid_and_has_to_be_gone_with_that(tmp_path: Pa
 def test_a_process_that_is_not_the_broker_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlops_lab.chaos.broker._GONE_S", 0.2)
     port = free_port()
-    with subprocess.Popen([sys.executable, "-c", LISTENS, str(port)], stdout=subprocess.PIPE) as listens:
+    with subprocess.Popen([sys.executable, "-c", LISTENS, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as listens:
         assert listens.stdout is not None
         listens.stdout.readline()
-        with subprocess.Popen(["sleep", "60"]) as bystander:
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as bystander:
             (tmp_path / "pid").write_text(str(bystander.pid))
             with pytest.raises(CannotProve, match="still answers"):
                 a_broker(tmp_path, port).kill()
