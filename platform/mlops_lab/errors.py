@@ -205,11 +205,16 @@ class ApprovalRefused(ModelError):
 
 
 class LostTheRace(ModelError):
-    """Somebody else changed the assignment first; nothing was changed by this call."""
+    """Somebody else wrote to the ledger first; nothing was changed by this call."""
 
     @classmethod
     def to(cls, role: str, winner: str) -> Self:
         return cls(f"Somebody else was first: the {role} is now {winner}.", "read the ledger again and decide anew; nothing was changed.")
+
+    @classmethod
+    def behind(cls, kind: str, subject: str, wanted: int, found: int) -> Self:
+        what = f"Somebody else was first: of kind '{kind}' there are {found} facts about {subject} by now, and not {wanted}."
+        return cls(what, "read the ledger again and decide anew; nothing was changed.")
 
 
 class PinRefused(ModelError):

@@ -58,6 +58,8 @@ try:
         ledger.rollback(at, me, "worse", leaving=champion.version)
     elif what == "decide":
         ledger.record_decision("2013-W14", {"outcome": "retrain", "because": me}, at, me)
+    elif what == "restate":
+        ledger.record("restatement", "2013-W14", {"version": 2}, at=at, by=me, why="-", behind=0)
     elif what == "pin":
         body = {"id": "pin-a"}
         if ledger.take_in_pin("pin-a", number, barring=[2], superseded=[], at=at, by=me, why="-", body=body) is None:
@@ -517,6 +519,20 @@ def test_of_processes_that_decide_at_once_the_first_stands(ledger: SqlLedger, tm
 
     assert race(tmp_path, "decide", [1, 2, 3]) == ["won", "won", "won"]
     assert len(ledger.decisions()) == 1
+
+
+def test_of_facts_that_were_made_from_the_same_earlier_ones_one_is_kept(ledger: SqlLedger, tmp_path: Path) -> None:
+    approved(ledger, 1)
+    promote(ledger, 1)
+
+    assert sorted(result[:4] for result in race(tmp_path, "restate", [1, 2, 3])) == ["lost", "lost", "won"]
+    (fact,) = ledger.facts("restatement", "2013-W14")
+    same = ledger.record("restatement", "2013-W14", {"version": 2}, at=fact.at, by=fact.by, why="-", behind=0)
+    assert same.id == fact.id  # the winner again
+    with pytest.raises(LostTheRace, match="of kind 'restatement' there are 1 facts about 2013-W14 by now, and not 0"):
+        ledger.record("restatement", "2013-W14", {"version": 2}, at=AT, by="late", why="-", behind=0)
+    ledger.record("restatement", "2013-W14", {"version": 3}, at=AT, by="late", why="-", behind=1)
+    assert ledger.unaccounted() == []
 
 
 def test_threads_that_promote_at_once_have_one_winner(ledger: SqlLedger) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -138,6 +139,32 @@ def test_a_repeated_outcome_is_no_change(lab: SmallLab) -> None:
     take_in_feedback(lab)
 
     assert restate_recent(NEXT + timedelta(hours=2), lab) == []
+
+
+@pytest.mark.parametrize(("corrected", "versions"), [(False, [1, 2]), (True, [1, 2, 3])])
+def test_two_who_restate_a_week_at_once_never_write_one_version_twice(
+    lab: SmallLab, monkeypatch: pytest.MonkeyPatch, corrected: bool, versions: list[int]
+) -> None:
+    """The other one is first, and knows less where an outcome is corrected in between."""
+    (decision,) = lab.ledger.decisions()
+    other, record = lab.again(), lab.ledger.record
+
+    def outrun(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        assert restate(decision, NEXT, other) is not None
+        return record(*arguments, **named)
+
+    monkeypatch.setattr(lab.ledger, "record", outrun)
+    if corrected:
+        say(lab, 50, 30.0, NEXT + timedelta(hours=1))
+        take_in_feedback(lab)
+
+    new = restate(decision, NEXT + timedelta(hours=2), lab)
+
+    assert [one.version for one in versions_of(decision, lab)] == versions
+    assert (new is None) is not corrected
+    assert [one["version"] for one in told(lab)] == versions[1:]
+    assert lab.ledger.unaccounted() == []
 
 
 def test_a_week_that_was_decided_long_ago_is_restated_when_asked_to(lab: SmallLab) -> None:

@@ -10,6 +10,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.clock import from_iso
 from mlops_lab.data.label import PATIENCE
+from mlops_lab.errors import LostTheRace
 from mlops_lab.events import Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import labelled, labels_digest
@@ -78,7 +79,8 @@ def restate(decision: Mapping[str, Any], at: datetime, lab: Lab) -> Measured | N
     window = Window.of_week(decision["window"])
     if decision["champion"] is None:
         return None
-    before = versions_of(decision, lab)[-1]
+    known = versions_of(decision, lab)
+    before = known[-1]
     found = labelled(lab, window.start, window.end, at, columns=("model_version", "probability"))
     own = own_answers(found.rows, decision["champion"])
     digest = labels_digest(lab, own)
@@ -95,7 +97,11 @@ def restate(decision: Mapping[str, Any], at: datetime, lab: Lab) -> Measured | N
         | {"performance": before.performance},
     }
     message = Message("PerformanceRestated", at, lab.model, told, id=f"restated-{window.id}-{new.version}")
-    lab.ledger.record(RESTATEMENT, window.id, body, at=at, by=PLATFORM, why=change(before, new), emit=[message])
+    why = change(before, new)
+    try:
+        lab.ledger.record(RESTATEMENT, window.id, body, at=at, by=PLATFORM, why=why, emit=[message], behind=len(known) - 1)
+    except LostTheRace:  # somebody measured it meanwhile, perhaps from the same labels
+        return restate(decision, at, lab)
     log.info("watch.restated", extra={"window": window.id, "version": new.version, "labels": new.labels})
     return new
 

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, Engine, Float, Integer, Table, Text, 
 
 from mlops_lab.audit import digest_of
 from mlops_lab.audit.on_sql import SqlAudit, SqlRecording, recorded_rows
-from mlops_lab.errors import ApprovalRefused, VersionTaken
+from mlops_lab.errors import ApprovalRefused, LostTheRace, VersionTaken
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.events.on_sql import METADATA, OUTBOX, reading
 from mlops_lab.registry import ledger
@@ -284,10 +284,11 @@ class SqlLedger(SqlHistory):
         by: str,
         why: str,
         emit: Iterable[Message] = (),
+        behind: int | None = None,
     ) -> Fact:
         if kind in OF_VERSIONS:
             raise ValueError(f"a {kind} is recorded by its own method, not as a fact of any kind")
-        return self._record(kind, subject, body, at, by, why, emit)
+        return self._record(kind, subject, body, at, by, why, emit, behind)
 
     def record_decision(self, window_id: str, decision: Mapping[str, Any], at: datetime, by: str, emit: Iterable[Message] = ()) -> Fact:
         return self.record(DECISION, window_id, decision, at=at, by=by, why=str(decision.get("because") or "decided"), emit=emit)
@@ -309,7 +310,15 @@ class SqlLedger(SqlHistory):
         return compare(rows, audited)
 
     def _record(
-        self, kind: str, subject: str, body: Mapping[str, Any], at: datetime, by: str, why: str, emit: Iterable[Message] = ()
+        self,
+        kind: str,
+        subject: str,
+        body: Mapping[str, Any],
+        at: datetime,
+        by: str,
+        why: str,
+        emit: Iterable[Message] = (),
+        behind: int | None = None,
     ) -> Fact:
         action = _EVENT_OF.get(kind, ledger.recorded(kind))
         about = self._name(int(subject)) if kind in OF_VERSIONS else subject
@@ -320,6 +329,8 @@ class SqlLedger(SqlHistory):
                 earlier = self._facts(tx.connection, ledger.rivals(kind), subject)
                 if earlier and (kind in ONCE_ONLY or ledger.says(earlier[-1], kind, body, at, by, why)):
                     raise _FactThere(earlier[-1])
+                if behind not in (None, len(earlier)):
+                    raise LostTheRace.behind(kind, subject, behind or 0, len(earlier))
                 fact = self._state(tx, kind, subject, body, by, why)
                 if kind == BAR:
                     self._end_trials(tx, self._assignments(tx.connection), {int(subject)}, by, why)

@@ -191,13 +191,25 @@ class Ledger(Protocol):
         by: str,
         why: str,
         emit: Iterable[Message] = (),
+        behind: int | None = None,
     ) -> Fact:
         """Keep a fact, and send messages if, and only if, it is new.
 
         The same again has the effect of once: for the kinds in `ONCE_ONLY` the first fact about a subject stands
         whatever comes later, for others a fact equal to the latest (`at`, `by`, `why` and body) is that latest one.
 
+        Args:
+            kind: Of the fact.
+            subject: What it is about.
+            body: What it says.
+            at: Event time.
+            by: Who says it.
+            why: In words.
+            emit: Messages.
+            behind: How many facts of the kind about the subject it was made from; None where it does not matter.
+
         Raises:
+            LostTheRace: There are more of them by now.
             ValueError: The kind is one of `OF_VERSIONS`, which have methods of their own.
         """
         ...
