@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -39,6 +39,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
 def all_of(bus: EventBus, topic: str) -> list[str]:
     return [each.message.id for each in bus.read(topic, 0, 100_000)]
 
@@ -57,7 +60,7 @@ def test_what_features_look_back_on_and_what_waits_goes_along(tmp_path: Path, fa
     source.commit("trainer", CONTROL, 4)  # the slower one decides
 
     for _ in range(2):  # again changes nothing
-        carry_over(source, target)
+        carry_over(source, target, NOW)
 
         assert all_of(target, REFERENCES) == [fact.id for fact in aircraft]
         assert all_of(target, CONTROL) == ["order-4", "order-5"]
@@ -78,6 +81,17 @@ def test_what_features_look_back_on_and_what_waits_goes_along(tmp_path: Path, fa
     assert all(after.rows()[ref] == before.rows()[ref] for ref in alive.refs())
 
 
+def test_events_from_the_future_do_not_shorten_what_goes_along(tmp_path: Path, facts: list[Message]) -> None:
+    source, target = SqliteBus(tmp_path / "source.db"), SqliteBus(tmp_path / "target.db")
+    future = [replace(facts[i], id=f"future-{i}", at=NOW + timedelta(days=900, seconds=i)) for i in range(1_500)]
+    source.publish(OBSERVATIONS, [*facts, *future])
+
+    carry_over(source, target, NOW)
+
+    window = {fact.id for fact in facts if fact.at > facts[-1].at - timedelta(hours=36)}
+    assert window <= set(all_of(target, OBSERVATIONS))
+
+
 def test_what_the_other_bus_does_not_take_is_counted_and_holds_up_nothing(tmp_path: Path, facts: list[Message]) -> None:
     from mlops_lab.errors import MessageUnsendable
 
@@ -90,7 +104,7 @@ def test_what_the_other_bus_does_not_take_is_counted_and_holds_up_nothing(tmp_pa
 
     source, target = SqliteBus(tmp_path / "source.db"), Narrow(tmp_path / "target.db")
     source.publish(OBSERVATIONS, [*facts[:5], replace(facts[5], id="large"), *facts[6:10]])
-    done = {each.topic: each for each in carry_over(source, target)}
+    done = {each.topic: each for each in carry_over(source, target, NOW)}
     assert (done[OBSERVATIONS].taken, done[OBSERVATIONS].left) == (9, 1)
     assert all_of(target, OBSERVATIONS) == [fact.id for fact in (*facts[:5], *facts[6:10])]
 

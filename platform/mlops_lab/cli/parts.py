@@ -125,7 +125,7 @@ def _take_along(output: Output, before: "Settings", fresh: "Settings") -> None:
     source, target = Lab(before), Lab(fresh)
     try:
         _drain(source.bus)
-        carried = carry_over(source.bus, target.bus)
+        carried = carry_over(source.bus, target.bus, source.clock.now())
         _drain(target.bus)  # what waits in the spool is not on the broker yet
     except BusUnreachable as error:
         raise ServiceError(

@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from mlops_lab.errors import MessageUnsendable
 from mlops_lab.events import CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, EventBus, Message
+from mlops_lab.events.schema import FUTURE_TOLERANCE
 from mlops_lab.events.topics import SCHEDULE
 from mlops_lab.features.processor import WINDOW
 from mlops_lab.features.stream import Recent, Stretch, onwards
@@ -23,22 +25,27 @@ class Carried:
     left: int = 0
 
 
-def carry_over(source: EventBus, target: EventBus) -> list[Carried]:
+def carry_over(source: EventBus, target: EventBus, now: datetime) -> list[Carried]:
     """Bring over the last 36 hours of facts and plans, all references, and orders and outcomes that a reader has still to take.
 
     Again it has no second effect: rows are made of a set of facts, and who takes orders or outcomes knows them by their ids.
     What is older stays where it is, and so do answers that were told: nobody reads on from them.
 
+    Args:
+        source: Where they are.
+        target: Where they are to be.
+        now: Wall time. What lies before it is no fact, and does not say how far 36 hours go back.
+
     Raises:
         BusUnreachable: One of the two does not answer. Nothing is lost, do it again.
     """
-    return [_carry(source, target, topic) for topic in (REFERENCES, OBSERVATIONS, SCHEDULE, CONTROL, FEEDBACK)]
+    return [_carry(source, target, topic, now) for topic in (REFERENCES, OBSERVATIONS, SCHEDULE, CONTROL, FEEDBACK)]
 
 
-def _carry(source: EventBus, target: EventBus, topic: str) -> Carried:
+def _carry(source: EventBus, target: EventBus, topic: str, now: datetime) -> Carried:
     done = Carried(topic)
     for partition in range(source.partitions(topic)):
-        for stretch in _wanted(source, topic, partition):
+        for stretch in _wanted(source, topic, partition, now):
             done.left += stretch.unreadable is not None
             messages = [delivery.message for delivery in stretch.deliveries]
             done.taken += len(messages)
@@ -48,11 +55,13 @@ def _carry(source: EventBus, target: EventBus, topic: str) -> Carried:
     return done
 
 
-def _wanted(source: EventBus, topic: str, partition: int) -> Iterable[Stretch]:
+def _wanted(source: EventBus, topic: str, partition: int, now: datetime) -> Iterable[Stretch]:
     if topic == REFERENCES:
         return onwards(source, topic, 0, partition=partition)
     if topic in (OBSERVATIONS, SCHEDULE):
-        return Recent(source, topic, source.head(topic, partition), WINDOW, partition).read()
+        limit = now + FUTURE_TOLERANCE
+        head = source.head(topic, partition)
+        return Recent(source, topic, head, WINDOW, partition, lambda delivery: delivery.message.at <= limit).read()
     finished = min(source.committed(reader.group, topic, partition) for reader in READERS if topic in reader.topics)
     return onwards(source, topic, finished, partition=partition)
 
