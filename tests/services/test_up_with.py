@@ -1,12 +1,14 @@
 """A home that goes over to a real Kafka and a real Redis, and back."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlops_lab.bootstrap import Lab
-from mlops_lab.bootstrap.chosen import Chosen, chosen
-from mlops_lab.bootstrap.parts import parts_of
+from mlops_lab.bootstrap.chosen import Chosen, chosen, record
+from mlops_lab.bootstrap.parts import features_part, parts_of
 from mlops_lab.cli import parts
 from mlops_lab.cli.output import Output
 from mlops_lab.errors import ServiceError
@@ -14,6 +16,7 @@ from mlops_lab.events import OBSERVATIONS, EventBus, Message
 from mlops_lab.events.reading import everything
 from mlops_lab.flights.source import Year
 from mlops_lab.settings import load_settings
+from own_redis import OwnRedis
 from stream_builders import facts_of
 
 
@@ -55,8 +58,6 @@ def test_topics_are_made_and_the_facts_of_the_window_go_along(home: Path, year: 
 
 
 def test_topics_that_are_missing_are_told_by_status(home: Path) -> None:
-    from mlops_lab.bootstrap.chosen import record
-
     record(home, Chosen("kafka", "redis"))
     assert "topics are missing" in parts_of(load_settings())[0].trouble
 
@@ -67,3 +68,40 @@ def test_a_broker_that_does_not_answer_changes_nothing(home: Path, monkeypatch: 
     with pytest.raises(ServiceError, match=r"127\.0\.0\.1:1"):
         parts.use(Output(), load_settings(), Chosen("kafka", "redis"))
     assert chosen(load_settings()) == Chosen()
+
+
+@pytest.fixture
+def own_redis(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnRedis]:
+    server = OwnRedis()
+    server.start()
+    monkeypatch.setenv("LAB_FEATURES__REDIS", server.url)
+    yield server
+    server.end()
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_a_redis_that_drops_rows_is_refused_with_what_to_set(home: Path, own_redis: OwnRedis, policy: str) -> None:
+    with own_redis.client() as client:
+        client.config_set("maxmemory-policy", policy)
+    with pytest.raises(ServiceError, match=rf"drops rows .*\(maxmemory-policy {policy}\)") as caught:
+        parts.use(Output(), load_settings(), Chosen("kafka", "redis"))
+    assert chosen(load_settings()) == Chosen()
+
+    wanted = re.findall("`redis-cli (.*?)`", caught.value.next_step)
+    with own_redis.client() as client:
+        client.execute_command(*wanted[0].split())
+    parts.use(Output(), load_settings(), Chosen("kafka", "redis"))
+    assert chosen(load_settings()) == Chosen("kafka", "redis")
+
+
+def test_a_user_who_may_not_ask_for_the_policy_may_work(home: Path, own_redis: OwnRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    with own_redis.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], commands=["+get", "+select", "+ping"])
+    monkeypatch.setenv("LAB_FEATURES__REDIS", own_redis.url.replace("redis://", "redis://reader@"))
+    (home / "password").write_text("secret")
+    monkeypatch.setenv("LAB_FEATURES__REDIS_PASSWORD_FILE", str(home / "password"))
+
+    record(home, Chosen("kafka", "redis"))
+
+    assert features_part(load_settings()).trouble == ""

@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 def parts_of(settings: Settings) -> list[Part]:
     """Bus and store, each asked within seconds. Nothing is changed. Raises SettingsWrong."""
-    return [_events(settings), _features(settings)]
+    return [_events(settings), features_part(settings)]
 
 
 def _events(settings: Settings) -> Part:
@@ -61,7 +61,8 @@ def _events(settings: Settings) -> Part:
     return part
 
 
-def _features(settings: Settings) -> Part:
+def features_part(settings: Settings) -> Part:
+    """The store, asked within seconds. Raises SettingsWrong."""
     kind = chosen(settings).store
     if kind == "process":
         return Part("features", kind, "each replica's own process")
@@ -77,8 +78,14 @@ def _features(settings: Settings) -> Part:
         keeper = RedisProgress(address, timeout_s=PATIENCE_S)
         try:
             keeper.read()
+            policy = keeper.evicts()
         finally:
             keeper.close()
     except LabError as error:
         return part._replace(trouble=error.what, next=error.next_step)
+    if policy:
+        return part._replace(
+            trouble=f"Redis at {part.address} drops rows when its memory is full (maxmemory-policy {policy}), and nothing says so.",
+            next="have writes fail instead: `redis-cli CONFIG SET maxmemory-policy noeviction`, and the same in its configuration file.",
+        )
     return part

@@ -21,6 +21,7 @@ from mlops_lab.features.rows import Progress, Reading, RowRef
 _DIAL_S = 1.0
 _FIRST_S = 1.0
 _KEYS_KEPT = 65_536
+_KEEPS = "noeviction"
 _WAITS = object()  # what hiredis says while a reply is not complete
 
 
@@ -219,6 +220,20 @@ class RedisProgress:
         """What was written last; None where nobody has, and for what is none of ours. Raises FeatureStoreUnreachable."""
         found = self._call(("GET", self._key))
         return progress.from_json(found if isinstance(found, bytes) else None)
+
+    def evicts(self) -> str:
+        """The policy by which it drops rows when its memory is full, such as `allkeys-lru`; empty where it drops none, or where this user
+        may not ask. Raises FeatureStoreUnreachable.
+        """
+        try:
+            found = self._call(("INFO", "memory"))
+        except FeatureStoreUnreachable as error:
+            if error.reason == "credentials":
+                return ""
+            raise
+        told = dict(line.partition(":")[::2] for line in bytes(found).decode().splitlines()) if isinstance(found, bytes) else {}
+        policy = told.get("maxmemory_policy", _KEEPS)
+        return "" if policy == _KEEPS else policy
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

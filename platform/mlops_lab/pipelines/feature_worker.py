@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.parts import features_part
 from mlops_lab.bootstrap.telemetry import send_logs
 from mlops_lab.clock import Clock
 from mlops_lab.errors import LabError
@@ -124,6 +125,9 @@ def main() -> int:
         lab = Lab.of_environment()
         send_logs(lab.settings.telemetry, "features")
         lab.home.mkdir(parents=True, exist_ok=True)
+        store = features_part(lab.settings)
+        if store.trouble:  # told, and waited for: whoever runs the store may put it right without a restart of this
+            log.warning("features.store_in_doubt", extra={"why": store.trouble, "next": store.next})
         worker = FeatureWorker(feature_processor(lab), lab.home, lab.clock)
 
         def on_signal(number: int, frame: FrameType | None) -> None:
