@@ -16,6 +16,7 @@ from mlops_lab.errors import BusRefused, BusReplaced, BusUnreachable, EventRefus
 from mlops_lab.events import CONTROL, OBSERVATIONS, Message
 from mlops_lab.events.topics import DAY_S, TOPICS, Topic
 from mlops_lab.events.wire import decode, encode
+from mlops_lab.features.ahead import Leap
 from mlops_lab.flights.online_usecase import FlightsOnline
 
 PAGE = (Path(__file__).parents[2] / "platform" / "docs" / "events.md").read_text(encoding="utf-8")
@@ -88,6 +89,12 @@ def oversized() -> LabError:
     return caught.value
 
 
+def ahead() -> LabError:
+    with pytest.raises(LabError) as caught:
+        Leap().require(DEPARTURE, AT - timedelta(hours=12), (), lambda each: True)
+    return caught.value
+
+
 BROKER = "127.0.0.1:9092"
 CASES: dict[str, Callable[[], LabError]] = {
     "malformed CloudEvent": lambda: MessageUnreadable.at("the bus", OBSERVATIONS, 7, "it is no JSON"),
@@ -98,6 +105,7 @@ CASES: dict[str, Callable[[], LabError]] = {
     "wrong key": refused(partition_key="EWR"),
     "wrong subject": refused(subject="JFK"),
     "from the future": refused(at=AT + timedelta(hours=1)),
+    "ahead of its partition alone": ahead,
     "wrong record key, on Kafka": read_under(b"X"),
     "oversized": oversized,
     "missing topic, on Kafka": lambda: TopicMissing.of(BROKER, "lab.observations"),

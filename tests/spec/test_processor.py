@@ -1,6 +1,6 @@
 """The stream processor: whatever dies, repeats or comes in disorder, the rows in the store are those of the facts that were sent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from mlops_lab.clock import FixedClock
-from mlops_lab.errors import BusReplaced, BusUnreachable, FeatureStoreUnreachable
-from mlops_lab.events import OBSERVATIONS, REFERENCES, Message
-from mlops_lab.events.dead import dead_letters
+from mlops_lab.errors import BusReplaced, BusUnreachable, EventRefused, FeatureStoreUnreachable
+from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, Message
+from mlops_lab.events.dead import dead_letters, retry
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.schema import EventTypes
+from mlops_lab.features.ahead import AHEAD, Leap
 from mlops_lab.features.in_memory import MemoryRows
 from mlops_lab.features.processor import Processor
 from mlops_lab.features.rows import Progress, RowRef
@@ -50,6 +51,11 @@ def bus(tmp_path: Path) -> SqliteBus:
 
 def a_processor(bus: Any, store: Any, shard: Shard | None = None, **how: Any) -> Processor:
     return Processor(bus, TYPES, FlightsOnline().row_state, store, NOW, shard=shard, **how)
+
+
+def alive(store: MemoryRows, facts: Sequence[Message]) -> Mapping[RowRef, bytes]:
+    """The rows to which the last hours gave something: all that there is of the others is not read again after a restart."""
+    return {ref: store.held[ref] for ref in rows_of([fact for fact in facts if fact.at > facts[-1].at - timedelta(hours=11)])}
 
 
 def run(processor: Processor) -> Processor:
@@ -188,9 +194,8 @@ def test_a_store_that_was_emptied_is_filled_again(bus: SqliteBus, facts: list[Me
     store.held.clear()  # and with the processor away
     store.said = None
     run(a_processor(bus, store))
-    alive = rows_of([fact for fact in facts if fact.at > facts[-1].at - timedelta(hours=11)])
-    assert len(alive) > 500  # of the others nothing is read any more
-    assert {ref: store.held[ref] for ref in alive} == {ref: row for ref, row in rows_of(facts).items() if ref in alive}
+    assert len(alive(store, facts)) > 500  # of the others nothing is read any more
+    assert alive(store, facts) == {ref: row for ref, row in rows_of(facts).items() if ref in alive(store, facts)}
 
 
 def test_what_cannot_be_used_is_buried_and_the_partition_moves_on(bus: SqliteBus, facts: list[Message]) -> None:
@@ -372,6 +377,89 @@ def test_an_event_from_the_future_has_no_effect_after_a_restart_either(bus: Sqli
     assert store.held == rows_of(facts)
     assert processor.counts.too_late == 0
     assert store.said.watermark_s == int((facts[-1].at - timedelta(minutes=10)).timestamp())
+
+
+def in_2020(fact: Message, name: str = "2020", days: int = 0) -> Message:
+    """By the wall clock it is long past; in a replay of 2013 it is the newest for years."""
+    at = datetime(2020, 5, 1, 12, tzinfo=UTC) + timedelta(days=days)
+    return replace(fact, id=name, at=at, data={**fact.data, "flight_id": name})
+
+
+@pytest.mark.parametrize(("at_once", "place"), [(1, 30), (50, 1500), (1000, 1500), (1000, 0)])
+def test_one_event_of_a_wrong_year_makes_no_fact_of_a_replay_too_late(
+    bus: SqliteBus, facts: list[Message], caplog: pytest.LogCaptureFixture, at_once: int, place: int
+) -> None:
+    if at_once == 1:
+        facts = facts[:60]
+    sent = [*facts[:place], in_2020(facts[4]), *facts[place:]]
+    store = MemoryRows()
+    processor = a_processor(bus, store)
+    for start in range(0, len(sent), at_once):
+        bus.publish(OBSERVATIONS, sent[start : start + at_once])
+        run(processor)
+
+    assert store.held == rows_of(facts)
+    assert processor.counts.too_late == 0
+    assert store.said is not None
+    assert store.said.watermark_s == int((facts[-1].at - timedelta(minutes=10)).timestamp())
+    letters = [each.letter for each in dead_letters(bus, OBSERVATIONS)]
+    assert [(letter.event().id, letter.reason) for letter in letters] == [("2020", "from_the_future")]
+    assert "its time is 2020-05-01T12:00:00Z, and its partition has come to 2013-04-0" in letters[0].why
+
+    again = MemoryRows()
+    caplog.clear()
+    restarted = run(a_processor(bus, again))
+    assert restarted.counts.passed_over == 1
+    told = [record for record in caplog.records if record.getMessage() == "features.passed_over"]
+    assert [(record.__dict__["offset"], record.__dict__["id"]) for record in told] == [(place + 1, "2020")]
+    assert alive(again, facts) == alive(store, facts)
+
+
+def test_a_restart_behind_an_event_of_a_wrong_year_reads_as_far_back_as_without(bus: SqliteBus, facts: list[Message]) -> None:
+    bus.publish(OBSERVATIONS, [*facts[:2500], in_2020(facts[4]), *facts[2500:3000]])
+    store = MemoryRows()
+    run(a_processor(bus, store))
+    before = dict(store.held)
+    store.held.clear()
+    store.said = None
+
+    run(a_processor(bus, store))
+
+    assert alive(store, facts[:3000]) == {ref: before[ref] for ref in alive(store, facts[:3000])}
+
+
+def test_time_that_leaps_for_all_is_followed(bus: SqliteBus, facts: list[Message], year: Year) -> None:
+    """A replay goes on with June. One event at a time, the first is alone: it lies among the dead letters, and a retry brings it back."""
+    june = facts_of(year, days=0.2, since=datetime(2013, 6, 1, 12, tzinfo=UTC))
+    bus.publish(OBSERVATIONS, [*facts, *june[:100]])
+    store = MemoryRows()
+    processor = run(a_processor(bus, store))
+    assert store.held == rows_of(facts, june[:100])
+    assert processor.counts.dead == processor.counts.too_late == 0
+
+    july = [replace(fact, at=fact.at + timedelta(days=30)) for fact in june[100:110]]
+    for fact in july:
+        bus.publish(OBSERVATIONS, [fact])
+        run(processor)
+    assert store.held == rows_of(facts, june[:100], july[1:])
+    (lying,) = dead_letters(bus, OBSERVATIONS)
+    assert lying.letter.event().id == july[0].id
+    retry(bus, lying.letter, TYPES, by="somebody", at=NOW.at)
+    run(processor)
+    assert store.held == rows_of(facts, june[:100], july)
+
+
+def test_an_event_that_comes_twice_is_no_company_to_itself(facts: list[Message]) -> None:
+    leap, wrong, other = Leap(), in_2020(facts[4]), in_2020(facts[4], "another", days=1)
+    for behind in ([], [wrong], [wrong, facts[9]]):
+        with pytest.raises(EventRefused):
+            leap.require(wrong, facts[8].at, [Delivery(10 + n, each) for n, each in enumerate(behind)], lambda each: True)
+    with pytest.raises(EventRefused):
+        leap.require(other, facts[8].at, (), lambda each: True)  # a day from the other one is far too
+    leap.require(replace(other, id="a third", at=other.at - AHEAD), facts[8].at, (), lambda each: True)
+    leap.require(facts[9], facts[8].at, (), lambda each: True)
+    with pytest.raises(EventRefused):
+        leap.require(other, facts[9].at, (), lambda each: True)  # what is of the present ends the company
 
 
 def test_what_is_no_fact_does_not_shorten_what_a_restart_reads(bus: SqliteBus, facts: list[Message]) -> None:

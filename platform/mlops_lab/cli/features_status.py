@@ -99,7 +99,13 @@ def _show(output: Output, said: "FeatureStatus", alive: bool, age_s: float) -> N
         output.say("Next: `lab events dead observations` shows what could not be used, and why.")
 
 
-_COUNTS = {"applied": "taken in", "late": "of those late", "too_late": "too late to matter", "dead": "dead letters"}
+_COUNTS = {
+    "applied": "taken in",
+    "late": "of those late",
+    "too_late": "too late to matter",
+    "dead": "dead letters",
+    "passed_over": "passed over after a restart",
+}
 
 
 def _show_store(output: Output, store: str, progress: "Progress | None", why: str | None, said: "FeatureStatus | None") -> None:

@@ -1,6 +1,7 @@
 """One event at a time on its way into the fold: checked, tried three times, else buried, so that those behind it move on."""
 
-from collections.abc import Callable, Collection, Iterable
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from mlops_lab.errors import EventRefused, MessageUnreadable, ServiceError
 from mlops_lab.events import REFERENCES, Delivery, EventBus
 from mlops_lab.events.dead import bury
 from mlops_lab.events.schema import EventTypes
+from mlops_lab.features.ahead import Leap
 from mlops_lab.features.rows import RowState
 
 TRIES = 3
@@ -21,6 +23,8 @@ Place = tuple[str, int]
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Counts:
@@ -31,12 +35,14 @@ class Counts:
         late: Of those, so many came behind the watermark.
         too_late: Left out, since they came later than any row may still be changed.
         dead: Among the dead letters.
+        passed_over: Not taken in again after a restart: they had been buried, or would have been.
     """
 
     applied: int = 0
     late: int = 0
     too_late: int = 0
     dead: int = 0
+    passed_over: int = 0
 
 
 class Intake:
@@ -51,13 +57,14 @@ class Intake:
         """
         self._bus, self._types, self._clock, self._lateness = bus, types, clock, lateness
         self._newest: dict[Place, datetime] = {}
+        self._leaps: dict[Place, Leap] = {}
         self._before = self._complete = _NEVER
         self._state: RowState
         self.counts = Counts()
 
     def begin(self, state: RowState) -> None:
         """Take events into this fold from now on."""
-        self._state, self._newest, self._before, self._complete = state, {}, _NEVER, _NEVER
+        self._state, self._newest, self._leaps, self._before, self._complete = state, {}, {}, _NEVER, _NEVER
 
     @property
     def watermark_s(self) -> int:
@@ -92,15 +99,25 @@ class Intake:
             return False
         return True
 
-    def again(self, topic: str, delivery: Delivery) -> None:
+    def again(self, topic: str, deliveries: Sequence[Delivery]) -> None:
         """Take in what was taken in before a restart. What was buried then is passed over; one from the future, as long as it is that."""
-        try:
-            self._apply(topic, delivery, self._clock.now(), counted=False)
-        except Exception:  # as in `take`
-            return
+        for number, delivery in enumerate(deliveries, 1):
+            try:
+                self._apply(topic, delivery, deliveries[number:], self._clock.now(), counted=False)
+            except ServiceError:
+                raise
+            except Exception as error:  # as in `take`
+                self.counts.passed_over += 1
+                place = {"topic": topic, "partition": delivery.partition, "offset": delivery.offset}
+                _log.warning("features.passed_over", extra=place | {"id": delivery.message.id, "why": str(error)})
 
-    def take(self, topic: str, delivery: Delivery) -> None:
+    def take(self, topic: str, delivery: Delivery, behind: Sequence[Delivery] = ()) -> None:
         """Take in one event, or bury it.
+
+        Args:
+            topic: Where it was read.
+            delivery: The event.
+            behind: What lies behind it in its partition, as far as it is at hand.
 
         Raises:
             BusUnreachable: It could not be buried; nothing happened, take it again.
@@ -108,7 +125,7 @@ class Intake:
         began = self._clock.now()
         for attempt in range(1, TRIES + 1):
             try:
-                self._apply(topic, delivery, began, counted=True)
+                self._apply(topic, delivery, behind, began, counted=True)
                 return
             except ServiceError:
                 raise  # not the event's fault
@@ -131,14 +148,17 @@ class Intake:
                 error = still
         self._bury(topic, error, error, began)
 
-    def _apply(self, topic: str, delivery: Delivery, now: datetime, *, counted: bool) -> None:
+    def _apply(self, topic: str, delivery: Delivery, behind: Sequence[Delivery], now: datetime, *, counted: bool) -> None:
         message = self._types.checked(delivery.message, topic, now)
         at, place = message.at, (topic, delivery.partition)
-        newest = self._newest.get(place, _NEVER)
         timed = topic != REFERENCES  # the newest counts, however old
-        if timed and newest - at > TOO_LATE:
-            self.counts.too_late += counted
-            return
+        newest = self._newest.get(place, _NEVER)
+        if timed:
+            leap = self._leaps.setdefault(place, Leap())
+            leap.require(message, self._newest.get(place), behind, lambda each: self.would_take(topic, each))
+            if newest - at > TOO_LATE:
+                self.counts.too_late += counted
+                return
         self._state.apply((message,))
         if timed:
             known = max(self._complete, newest)

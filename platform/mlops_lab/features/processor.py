@@ -149,12 +149,10 @@ class Processor:
         offsets = {topic: [self._committed(topic, partition) for partition in range(self._bus.partitions(topic))] for topic in TOPICS}
         for partition, offset in enumerate(offsets[REFERENCES]):
             for stretch in onwards(self._bus, REFERENCES, 0, offset, partition):
-                for delivery in stretch.deliveries:
-                    self._intake.again(REFERENCES, delivery)
+                self._intake.again(REFERENCES, stretch.deliveries)
         for partition, offset in enumerate(offsets[OBSERVATIONS]):
             for stretch in onwards(self._bus, OBSERVATIONS, 0, offset, partition) if whole else self._recent(offset, partition):
-                for delivery in stretch.deliveries:
-                    self._intake.again(OBSERVATIONS, delivery)
+                self._intake.again(OBSERVATIONS, stretch.deliveries)
         self._state.changed()
         self._wrote = self._writer.progress()
         if not _holds(self._wrote, offsets):
@@ -206,8 +204,8 @@ class Processor:
             self._intake.bury_unreadable(topic, lambda: self._bus.read(topic, after, 1, partition), error)
             self._offsets[topic][partition], self._unwritten = error.offset, True
             return 1
-        for delivery in found:
-            self._intake.take(topic, delivery)
+        for number, delivery in enumerate(found, 1):
+            self._intake.take(topic, delivery, found[number:])
             self._unwritten = True
             self._offsets[topic][partition] = delivery.offset
         return len(found)

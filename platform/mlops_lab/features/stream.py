@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import NamedTuple
 
 from mlops_lab.errors import MessageUnreadable
@@ -79,7 +80,8 @@ class Recent:
             moments = [delivery.message.at for stretch in self._chunk for delivery in stretch.deliveries if self._counts(delivery)]
             if moments and max(moments) < self._oldest:
                 break
-            self._newest = max([self._newest, *moments])
+            # One that is ahead of its neighbours alone is no measure: it may come of a wrong clock.
+            self._newest = max([self._newest, *map(min, pairwise(moments))])
             self._chunks.append(self._chunk)
             self._until = self._start
             self._start = self._reached = max(0, self._until - CHUNK)

@@ -21,7 +21,7 @@ class FeatureStatus:
         watermark_s: Event time up to which facts are in, Unix seconds; 0 before the first.
         offsets: By topic, the offset that each partition has come to.
         lag: By topic, how many events of each partition are not in yet.
-        counts: applied, late, too_late, dead: since the process began.
+        counts: applied, late, too_late, dead, passed_over: since the process began.
         rows: By kind.
         written_at_s: When rows were written last; 0 for never.
         epoch: What tells its writes from another processor's.
