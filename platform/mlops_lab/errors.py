@@ -3,12 +3,12 @@
 LabError
 ├── DataError          SnapshotRefused, BatchUnreadable, BatchConflict, SchemaRefused, ProgressMoved, SourceMissing, NotEnoughData,
 │                      FeaturesWrong, EventRefused, SchemaBroken, MessageUnsendable
-├── ModelError         ScorerRefused, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused, LostTheRace,
-│                      PinRefused, NothingToPin
+├── ModelError         ScorerRefused, TrainingFailed, NoChampion, UnknownVersion, VersionTaken, PromotionRefused, ApprovalRefused,
+│                      LostTheRace, PinRefused, NothingToPin
 ├── EvidenceError      AuditBroken, EvidenceMissing, LogDamaged
 ├── ServiceError       BusUnreachable (BusReplaced, BusTooSlow, BusRefused, TopicMissing, TopicDiffers), MessageUnreadable,
-│                      RegistryUnreachable, StoreUnreachable, FeatureStoreUnreachable, FeaturesRefused, LogUnwritable, PortInUse,
-│                      ServiceNotReady
+│                      RegistryUnreachable, OrchestratorUnreachable, StoreUnreachable, FeatureStoreUnreachable, FeaturesRefused,
+│                      LogUnwritable, PortInUse, ServiceNotReady
 └── UsageError         SettingsWrong, HomeInUse, UnknownName
 """
 
@@ -162,6 +162,10 @@ class ScorerRefused(ModelError):
     """
 
     digests: Mapping[str, str] = MappingProxyType({})
+
+
+class TrainingFailed(ModelError):
+    """A training ended without a version; the reason is that of the step that failed."""
 
 
 class NoChampion(ModelError):
@@ -356,6 +360,14 @@ class RegistryUnreachable(ServiceError):
         if where.startswith("postgresql"):
             hint = "see that the server runs, and that the role of LAB_STORES__DATABASE may use it; tables are made by their owner."
         return cls(f"The registry at {where} does not answer: {why}.", hint)
+
+
+class OrchestratorUnreachable(ServiceError):
+    """The Prefect server does not answer, or refuses."""
+
+    @classmethod
+    def at(cls, where: str, why: str) -> Self:
+        return cls(f"Prefect at {where} does not answer as it should: {why}.", "see `lab status`; `lab flows register` makes deployments.")
 
 
 class StoreUnreachable(ServiceError):

@@ -198,6 +198,15 @@ class TelemetrySettings(Section):
     timeout_s: float = Field(5.0, gt=0, le=60, description="Seconds after which a batch that the receiver does not take is dropped.")
 
 
+class OrchestrationSettings(Section):
+    """Who carries out trainings. Where Prefect's API is, is said by its own variable PREFECT_API_URL."""
+
+    mode: Literal["workers", "deployments"] = Field(
+        "workers", description="A worker of the home, or deployments of a Prefect server that automations start."
+    )
+    timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds after which a Prefect server that does not answer is down.")
+
+
 class FaultSettings(Section):
     """Faults on purpose, for drills. All are off unless a variable is set."""
 
@@ -230,6 +239,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = FeatureSettings()
     stores: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
+    orchestration: OrchestrationSettings = OrchestrationSettings()
 
     @property
     def bus_file(self) -> Path:

@@ -167,11 +167,12 @@ def imported_by(path: Path) -> set[str]:
     return names
 
 
-def test_every_test_is_run_by_one_of_the_two_targets() -> None:
-    """`make test` runs `testpaths`, `make test-services` its folder; a new folder beside them would be run by nobody."""
+def test_every_test_is_run_by_one_of_the_targets() -> None:
+    """`make test` runs `testpaths`, `test-services` and `test-compose` a folder each; a new one beside them would be run by nobody."""
     paths = [ROOT / path for path in PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]]
-    assert ROOT / "tests" / "services" not in paths
-    paths.append(ROOT / "tests" / "services")
+    for folder in ("services", "stack"):
+        assert ROOT / "tests" / folder not in paths
+        paths.append(ROOT / "tests" / folder)
     for file in (ROOT / "tests").rglob("test_*.py"):
         assert any(file.is_relative_to(path) for path in paths), f"{file.relative_to(ROOT)} is run by no target"
 

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.followed import LedgerOfServer
 from mlops_lab.bootstrap.lab import Lab
 from mlops_lab.bootstrap.packages import place
 from mlops_lab.bootstrap.parts import PATIENCE_S, Part, parts_of
-from mlops_lab.bootstrap.running import asked
-from mlops_lab.bootstrap.services import FEATURES, INFERENCE, MLFLOW, PREFECT, TRAINER, WATCHER
+from mlops_lab.bootstrap.running import asked, workers_of
+from mlops_lab.bootstrap.services import INFERENCE, MLFLOW, PREFECT
 from mlops_lab.errors import LabError
 from mlops_lab.events import CONTROL
 
@@ -26,8 +25,7 @@ def parts_inside(lab: Lab) -> list[Part]:
     for name, address in (("tables", said.tables), ("packages", said.packages)):
         if address:
             found.append(_tried(Part(name, "s3", f"{address} at {said.s3_endpoint or 'Amazon S3'}"), partial(_ask_objects, lab, address)))
-    workers = (WATCHER, TRAINER) if chosen(settings).store == "process" else (WATCHER, TRAINER, FEATURES)
-    return found + [asked(settings, name) for name in (MLFLOW, PREFECT, INFERENCE, *workers)]
+    return found + [asked(settings, name) for name in (MLFLOW, PREFECT, INFERENCE, *workers_of(settings))]
 
 
 def _tried(part: Part, ask: Callable[[], object]) -> Part:

@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.parts import Part
 from mlops_lab.bootstrap.services import FEATURES, INFERENCE, MLFLOW, PREFECT, TRAINER, WATCHER
 from mlops_lab.embedded import Supervisor, require_running
@@ -14,6 +15,17 @@ from mlops_lab.settings import Settings
 SILENT_S = {WATCHER: 180.0, TRAINER: 900.0, FEATURES: 60.0}
 """Seconds without a sign of life after which a worker counts as gone: it gives none within a piece of work, and a training is a long one.
 The health checks of the stack's containers say the same."""
+
+
+def workers_of(settings: Settings) -> tuple[str, ...]:
+    """The workers of a home. Where trainings are deployments, Prefect's own worker does what the trainer does elsewhere."""
+    trains = (TRAINER,) if settings.orchestration.mode == "workers" else ()
+    return (WATCHER, *trains, *(() if chosen(settings).store == "process" else (FEATURES,)))
+
+
+def follower_of(settings: Settings) -> str:
+    """The worker that brings MLflow in line with the ledger."""
+    return TRAINER if settings.orchestration.mode == "workers" else WATCHER
 
 
 def is_inside(settings: Settings) -> bool:

@@ -52,6 +52,7 @@ LOOP: dict[str, dict[str, Entry]] = {
         "gates": Entry("gates", "Read the verdicts of the data gates, with examples."),
         "events": Entry("events", "See what travels on the event bus, and what could not be used."),
         "features": Entry("features", "See how fresh the online features are, and fill their store anew."),
+        "flows": Entry("flows", "See what Prefect ran, and register what it is to run."),
         "log": Entry("log", "Find predictions in the log and its tables, each exactly once."),
         "keys": Entry("keys", "List, rotate and retire the keys that sign models."),
         "audit": Entry("audit", "Verify the audit trail, entry by entry."),

@@ -66,10 +66,10 @@ def took_in(output: Output, lab: "Lab", at: "datetime | None" = None) -> None:
 
 def followed(output: Output, lab: "Lab") -> None:
     """See to it that MLflow's alias follows the ledger, and say who follows by itself."""
-    from mlops_lab.bootstrap.services import TRAINER
+    from mlops_lab.bootstrap.running import follower_of
     from mlops_lab.pipelines.promote import project_alias
 
-    if not runs(lab, TRAINER):
+    if not runs(lab, follower_of(lab.settings)):
         try:
             project_alias(lab)
         except LabError as error:  # what serves is decided and recorded; the alias is for people, and is repaired later

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ import click
 from mlops_lab.cli.judged import show_judgement, show_metrics
 from mlops_lab.cli.opened import MOMENT, open_lab, present, runs, shown, take_in_logs
 from mlops_lab.cli.output import Output
-from mlops_lab.errors import UsageError
+from mlops_lab.errors import ServiceNotReady, TrainingFailed, UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
     from mlops_lab.pipelines.orders import TrainModel
+
+TIMEOUT_S = 900.0
 
 RESERVED = ("retrain", "drill")
 """Origins that mean something to the platform: the watch orders the first, the demo the second."""
@@ -83,12 +86,49 @@ def _version_of(lab: "Lab", order: str) -> int | None:
     return next((v.number for v in lab.ledger.versions() if lab.catalog.tags(v.number).get("order_id") == order), None)
 
 
+def _have_carried_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
+    """Give the order to the server by way of the watcher, as the platform does itself, and wait for its end.
+
+    Raises:
+        ServiceNotReady: There is no watcher, or the order did not end in time.
+        TrainingFailed: It ended without a version.
+    """
+    from mlops_lab.bootstrap.running import require_not_gone, require_works
+    from mlops_lab.bootstrap.services import WATCHER
+    from mlops_lab.events import CONTROL
+    from mlops_lab.pipelines.prefect_api import PrefectApi
+
+    api = PrefectApi.of_environment(lab.settings.orchestration.timeout_s)
+    require_works(lab.settings, WATCHER)
+    lab.bus.publish(CONTROL, [order.to_message(lab.model)])
+    began, told = time.monotonic(), ""
+    while True:
+        for fact in lab.ledger.facts("order_failed"):
+            if fact.subject == order.id:
+                raise TrainingFailed(str(fact.body["what"]), str(fact.body["next"]))
+        for fact in lab.ledger.facts("order_done"):
+            if fact.subject == order.id:
+                return int(fact.body["version"])
+        name = f"{order.origin} as of {order.at:%Y-%m-%d}"
+        state = next((run.state.lower() for run in reversed(api.runs(20)) if run.name == name), "not begun yet")
+        if state != told:
+            output.say(f"Run '{name}' on the Prefect server: {state}")
+            told = state
+        require_not_gone(lab.settings, WATCHER)
+        if time.monotonic() - began > TIMEOUT_S:
+            raise ServiceNotReady(
+                f"Order {order.id} did not end within {TIMEOUT_S:.0f} s; its run is {state}.", "see `lab flows` and the worker's log."
+            )
+        time.sleep(1)
+
+
 def _carry_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
-    from mlops_lab.bootstrap.running import is_inside, require_works
+    from mlops_lab.bootstrap.running import follower_of, is_inside, require_works
     from mlops_lab.bootstrap.services import PREFECT
-    from mlops_lab.bootstrap.services import TRAINER as WORKER
     from mlops_lab.clock import iso
 
+    if lab.settings.orchestration.mode == "deployments":
+        return _have_carried_out(output, order, lab)
     if is_inside(lab.settings):
         require_works(lab.settings, PREFECT)  # PREFECT_API_URL says where
         temporary = False
@@ -106,7 +146,7 @@ def _carry_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
     said = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}
     lab.ledger.record("order", order.id, said, at=order.at, by=order.by, why=order.origin)
     lab.ledger.record("order_done", order.id, {"version": version.number}, at=order.at, by=order.by, why=judgement.outcome)
-    if not runs(lab, WORKER):
+    if not runs(lab, follower_of(lab.settings)):
         project_alias(lab)
     return version.number
 

@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM, TRAINER
 from mlops_lab.clock import from_iso, iso
-from mlops_lab.errors import LabError, ServiceError
+from mlops_lab.errors import LabError, OrchestratorUnreachable, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
@@ -18,11 +19,16 @@ from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.overdue import flag_overdue
 from mlops_lab.pipelines.pins import take_in_pins
+from mlops_lab.pipelines.prefect_api import SKILL_LOST, TRAIN, PrefectApi, parameters_of
 from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
 from mlops_lab.pipelines.restate import restate_recent
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.traced import fact_followed, order_carried_out
 from mlops_lab.pipelines.watch import watch
+
+if TYPE_CHECKING:
+    from mlops_lab.registry.judge import Judgement
+    from mlops_lab.registry.version import ModelVersion
 
 Handler = Callable[[Message, Lab], None]
 
@@ -70,7 +76,7 @@ def handle(message: Message, lab: Lab, duty: Duty) -> None:
         else:
             handler(message, lab)
     except LabError as error:
-        if kind == "fact_failed" and isinstance(error, ServiceError):
+        if isinstance(error, OrchestratorUnreachable) or (kind == "fact_failed" and isinstance(error, ServiceError)):
             raise
         log.error("worker.failed", extra={"kind": kind, "message_id": message.id, "why": error.what})
         _keep_failure(kind, message, error, lab)
@@ -129,19 +135,47 @@ def page(message: Message, lab: Lab) -> None:
 
 
 def run_training(message: Message, lab: Lab) -> None:
-    """Carry out a training order as a flow; a retraining that the judge is for is approved by the policy and promoted."""
+    """Carry out a training order as a flow of this process."""
     from mlops_lab.pipelines.on_prefect import run_training_flow
 
-    order = TrainModel.from_message(message)
-    assert isinstance(order, TrainModel)
-    body = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}
-    lab.ledger.record("order", order.id, body, at=order.at, by=order.by, why=order.origin)
-    judgement, version = run_training_flow(order, lab)
+    carry_out(message, lab, run_training_flow)
+
+
+def carry_out(message: Message, lab: Lab, train: Callable[[TrainModel, Lab], "tuple[Judgement, ModelVersion]"]) -> None:
+    """Carry out a training order; a retraining that the judge is for is approved by the policy and promoted."""
+    order = _train_order(message, lab)
+    judgement, version = train(order, lab)
     if judgement.outcome == "promote" and order.origin == "retrain":
         approve_by_policy(version.number, order.at, lab)
         promote(version.number, order.at, PLATFORM, lab)
     lab.ledger.record("order_done", order.id, {"version": version.number}, at=order.at, by=PLATFORM, why=judgement.outcome)
     project_alias(lab)
+
+
+def _train_order(message: Message, lab: Lab) -> TrainModel:
+    """The order, on the record."""
+    order = TrainModel.from_message(message)
+    assert isinstance(order, TrainModel)
+    body = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}
+    lab.ledger.record("order", order.id, body, at=order.at, by=order.by, why=order.origin)
+    return order
+
+
+def start_training(message: Message, lab: Lab) -> None:
+    """Have the server run the training deployment. The order is on the record first, so whoever waits for it knows; the server takes the
+    same order twice as one run."""
+    order = _train_order(message, lab)
+    PrefectApi.of_environment(lab.settings.orchestration.timeout_s).run_deployment(
+        TRAIN, parameters_of(order, message.traceparent), order.id
+    )
+
+
+def announce_lost_skill(message: Message, lab: Lab) -> None:
+    """Skill was lost: tell the server, whose automation starts the training. Nothing here calls it."""
+    order = TrainModel(order_id("train-retrain", message.data["window"]), message.at, TRAINER, origin="retrain")
+    _train_order(order.to_message(lab.model), lab)
+    payload = parameters_of(order, message.traceparent) | {"window": message.data["window"]}
+    PrefectApi.of_environment(lab.settings.orchestration.timeout_s).emit(SKILL_LOST, message.id, lab.model, payload, message.at)
 
 
 def run_ingest(message: Message, lab: Lab) -> None:
@@ -195,3 +229,20 @@ TRAINING = Duty(
 )
 DUTIES: Mapping[str, Duty] = {duty.name: duty for duty in (WATCHING, TRAINING)}
 """The two workers. Watching goes on while a training runs, and only the trainer carries the weight of its frameworks."""
+HANDING_OVER = replace(
+    WATCHING,
+    orders={**WATCHING.orders, TrainModel.TYPE: start_training, PromoteModel.TYPE: run_promotion},
+    facts={**WATCHING.facts, **TRAINING.facts, "SkillLost": announce_lost_skill},
+)
+"""The one worker where trainings are deployments of a Prefect server."""
+
+
+def duties(lab: Lab) -> Mapping[str, Duty]:
+    """The workers of a home, by name."""
+    return DUTIES if lab.settings.orchestration.mode == "workers" else {HANDING_OVER.name: HANDING_OVER}
+
+
+def has_open_orders(lab: Lab) -> bool:
+    """Whether a training was ordered that neither ended nor failed."""
+    ended = {fact.subject for kind in ("order_done", "order_failed") for fact in lab.ledger.facts(kind)}
+    return any(fact.subject not in ended for fact in lab.ledger.facts("order"))

@@ -26,14 +26,19 @@ def run_training_flow(order: TrainModel, lab: Lab) -> tuple[Judgement, ModelVers
 
     @flow(name=f"train-{lab.model}", flow_run_name=f"{order.origin} as of {order.at:%Y-%m-%d}", log_prints=False)
     def training(order_id: str, origin: str, at: str, flip_share: float) -> tuple[Judgement, ModelVersion]:
-        material = _step("gather rows", lambda: gather(order, lab))
-        made = _step("fit, export, measure", lambda: make(material, lab))
-        version = _step("register", lambda: register(order, material, made, lab))
-        judgement = _step("judge", lambda: judge_version(version, order.at, lab))
-        _describe(order, version, judgement, lab)
-        return judgement, version
+        return steps(order, lab)
 
     return training(order.id, order.origin, order.at.isoformat(), order.flip_share)
+
+
+def steps(order: TrainModel, lab: Lab) -> tuple[Judgement, ModelVersion]:
+    """Train, register and judge as tasks of the flow that runs."""
+    material = _step("gather rows", lambda: gather(order, lab))
+    made = _step("fit, export, measure", lambda: make(material, lab))
+    version = _step("register", lambda: register(order, material, made, lab))
+    judgement = _step("judge", lambda: judge_version(version, order.at, lab))
+    _describe(order, version, judgement, lab)
+    return judgement, version
 
 
 def _step(name: str, work: Callable[[], T]) -> T:

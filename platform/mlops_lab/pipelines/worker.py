@@ -17,7 +17,7 @@ from mlops_lab.events.dead import bury
 from mlops_lab.events.outbox import relay
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.pipelines.feedback import awaited
-from mlops_lab.pipelines.handlers import DUTIES, Duty, handle, refuse
+from mlops_lab.pipelines.handlers import Duty, duties, handle, has_open_orders, refuse
 
 POLL_S = 0.05
 IDLE_EVERY_S = 4.0
@@ -134,8 +134,13 @@ def settled(lab: Lab) -> bool:
         BusUnreachable: It cannot be told. What waits for a broker that is away is no work that somebody does not get done.
     """
     waits = lab.outbox.pending(1) or lab.bus.waiting()
-    finished = min(lab.bus.committed(name, CONTROL) for name in DUTIES)
-    return finished >= lab.bus.head(CONTROL) and not awaited(lab) and not waits
+    finished = min(lab.bus.committed(name, CONTROL) for name in duties(lab))
+    return finished >= lab.bus.head(CONTROL) and not awaited(lab) and not waits and not _trains_elsewhere(lab)
+
+
+def _trains_elsewhere(lab: Lab) -> bool:
+    """A worker commits an order when it is done; what a server carries out is known by the ledger alone."""
+    return lab.settings.orchestration.mode == "deployments" and has_open_orders(lab)
 
 
 def _relay(lab: Lab) -> None:
@@ -147,18 +152,19 @@ def _relay(lab: Lab) -> None:
         relay(lab.outbox, lab.bus)
 
 
-def _duty(arguments: list[str]) -> Duty:
-    if len(arguments) != 1 or arguments[0] not in DUTIES:
-        raise UnknownName.of("worker", " ".join(arguments), DUTIES)
-    return DUTIES[arguments[0]]
+def _duty(arguments: list[str], lab: Lab) -> Duty:
+    known = duties(lab)
+    if len(arguments) != 1 or arguments[0] not in known:
+        raise UnknownName.of("worker", " ".join(arguments), known)
+    return known[arguments[0]]
 
 
 def main() -> int:
     """Run the worker named on the command line, on the home that the settings name, until SIGTERM."""
     log_to_stderr()
     try:
-        duty = _duty(sys.argv[1:])
         lab = Lab.of_environment()
+        duty = _duty(sys.argv[1:], lab)
         lab.process = duty.name
         send_logs(lab.settings.telemetry, duty.name)
         ready = lab.home / f"{duty.name}.ready"

@@ -16,8 +16,8 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.chosen import chosen
 from mlops_lab.bootstrap.feature_progress import feature_progress
 from mlops_lab.bootstrap.identities import FEEDBACK
-from mlops_lab.bootstrap.running import require_not_gone
-from mlops_lab.bootstrap.services import FEATURES, INFERENCE, TRAINER, WATCHER
+from mlops_lab.bootstrap.running import require_not_gone, workers_of
+from mlops_lab.bootstrap.services import INFERENCE
 from mlops_lab.clock import iso
 from mlops_lab.embedded.ports import split
 from mlops_lab.errors import HomeInUse, NoChampion, UsageError
@@ -49,7 +49,7 @@ LOOK_FOR_OTHERS_S = 0.5
 
 def needed(lab: Lab) -> tuple[str, ...]:
     """The services that have to live while event time goes by."""
-    return (INFERENCE, WATCHER, TRAINER) if chosen(lab.settings).store == "process" else (INFERENCE, WATCHER, TRAINER, FEATURES)
+    return (INFERENCE, *workers_of(lab.settings))
 
 
 class Session:

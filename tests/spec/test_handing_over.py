@@ -1,0 +1,157 @@
+"""Where trainings are deployments of a Prefect server: what it is told, that nothing is lost when it is away, and when all is done."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.identities import PLATFORM
+from mlops_lab.errors import OrchestratorUnreachable, SettingsWrong
+from mlops_lab.events import CONTROL, Message
+from mlops_lab.pipelines.handlers import HANDING_OVER, duties, handle, has_open_orders
+from mlops_lab.pipelines.orders import TrainModel
+from mlops_lab.pipelines.prefect_api import SKILL_LOST, PrefectApi
+from mlops_lab.pipelines.worker import Worker, settled
+from mlops_lab.settings import OrchestrationSettings, Settings
+
+AT = datetime(2013, 7, 1, 12, tzinfo=UTC)
+LOST = Message(
+    "SkillLost", AT, "flight-delay", {"window": "2013-W26", "version": 1, "because": "unexplained loss in 3 of 4 weeks"}, id="lost-2013-W26"
+)
+
+
+class Server(ThreadingHTTPServer):
+    """Takes what a Prefect server takes, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.asked: list[tuple[str, str, Any]] = []
+        self.down = False
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer("GET", None)
+
+    def do_POST(self) -> None:
+        self._answer("POST", json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def _answer(self, method: str, body: Any) -> None:
+        self.server.asked.append((method, self.path, body))
+        self.send_response(503 if self.server.down else 200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"id": "an-id"}).encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{running.server_port}/api")
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(Settings(home=tmp_path, orchestration=OrchestrationSettings(mode="deployments", timeout_s=5)))
+
+
+def test_one_worker_does_what_two_do_elsewhere(lab: Lab, tmp_path: Path) -> None:
+    elsewhere = duties(Lab(Settings(home=tmp_path)))
+    orders = {name for duty in elsewhere.values() for name in duty.orders}
+    facts = {name for duty in elsewhere.values() for name in duty.facts}
+
+    assert list(duties(lab)) == ["watcher"]
+    assert set(HANDING_OVER.orders) == orders
+    assert set(HANDING_OVER.facts) == facts
+
+
+def test_lost_skill_is_told_to_the_server_and_nobody_is_called(lab: Lab, server: Server) -> None:
+    handle(LOST, lab, HANDING_OVER)
+
+    [(method, path, [event])] = server.asked
+    assert (method, path) == ("POST", "/api/events")
+    assert event["event"] == SKILL_LOST
+    assert event["payload"]["order_id"] == "train-retrain-2013-W26"
+    assert event["payload"]["at"] == "2013-07-01T12:00:00Z"
+    assert event["payload"]["origin"] == "retrain"
+    assert [fact.subject for fact in lab.ledger.facts("order")] == ["train-retrain-2013-W26"]
+
+
+def test_the_same_loss_told_twice_is_one_event_and_one_order(lab: Lab, server: Server) -> None:
+    handle(LOST, lab, HANDING_OVER)
+    handle(LOST, lab, HANDING_OVER)
+
+    assert len({body[0]["id"] for _, _, body in server.asked}) == 1
+    assert len(list(lab.ledger.facts("order"))) == 1
+
+
+def test_a_server_that_is_down_is_told_when_it_is_back(lab: Lab, server: Server) -> None:
+    """The control message is not committed before the server has the event."""
+    lab.bus.publish(CONTROL, [LOST])
+    worker = Worker(lab, HANDING_OVER)
+    server.down = True
+    with pytest.raises(OrchestratorUnreachable):
+        worker.step()
+    assert lab.bus.committed("watcher", CONTROL) == 0
+    assert not list(lab.ledger.facts("fact_failed"))
+
+    server.down = False
+    worker.step()
+
+    assert lab.bus.committed("watcher", CONTROL) == 1
+    assert server.asked[-1][2][0]["id"] == server.asked[0][2][0]["id"]
+
+
+def test_an_order_is_a_run_of_the_deployment_once(lab: Lab, server: Server) -> None:
+    order = TrainModel("train-drill-2013-W41", AT, "trainer", origin="drill", flip_share=0.4)
+
+    handle(order.to_message(lab.model), lab, HANDING_OVER)
+
+    (_, found, _), (_, ordered, body) = server.asked
+    assert found == "/api/deployments/name/train/train"
+    assert ordered == "/api/deployments/an-id/create_flow_run"
+    assert body["idempotency_key"] == order.id
+    assert body["parameters"]["flip_share"] == 0.4
+
+
+def test_an_order_waits_for_a_server_that_is_down_instead_of_failing(lab: Lab, server: Server) -> None:
+    server.down = True
+
+    with pytest.raises(OrchestratorUnreachable):
+        handle(TrainModel("train-by-hand", AT, "trainer", origin="by hand").to_message(lab.model), lab, HANDING_OVER)
+
+    assert not list(lab.ledger.facts("order_failed"))
+
+
+@pytest.mark.parametrize("end", ["order_done", "order_failed"])
+def test_nothing_is_settled_before_an_order_has_ended(lab: Lab, server: Server, end: str) -> None:
+    lab.bus.publish(CONTROL, [LOST])
+    Worker(lab, HANDING_OVER).step()
+    assert has_open_orders(lab)
+    assert not settled(lab)
+
+    lab.ledger.record(end, "train-retrain-2013-W26", {"what": "x", "next": "y", "version": 2}, at=AT, by=PLATFORM, why="it ended")
+
+    assert settled(lab)
+
+
+def test_a_server_that_nobody_named_is_a_setting_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+    with pytest.raises(SettingsWrong, match="PREFECT_API_URL"):
+        PrefectApi.of_environment()
