@@ -1,22 +1,20 @@
 """`lab features apply`, `services` and `history`, called as a person calls them, with Feast behind them."""
 
-import json
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pandas.testing import assert_frame_equal
 
+import cli_builders
+from cli_builders import Said
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.feature_store import feature_store
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import OPERATOR
-from mlops_lab.cli.main import run
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.features import Feature, Kind
 from mlops_lab.features.on_feast_history import historical
@@ -39,7 +37,6 @@ from model_builders import a_forest
 
 AT = datetime(2013, 4, 1, tzinfo=UTC)
 BY_NAME = {feature.name: feature for feature in FEATURES}
-Said = Callable[..., dict[str, Any]]
 
 
 class QuickLab(Lab):
@@ -60,15 +57,7 @@ def lab(tmp_path: Path, flight_data: Path, monkeypatch: pytest.MonkeyPatch) -> L
 
 @pytest.fixture
 def said(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Said:
-    """Run a command with --json; returns its document."""
-
-    def call(*words: str, code: int = 0) -> dict[str, Any]:
-        capsys.readouterr()
-        assert run([*words, "--json"]) == code
-        document: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return document
-
-    return call
+    return partial(cli_builders.said, capsys)
 
 
 def registered(lab: Lab, number: int, *names: str) -> None:

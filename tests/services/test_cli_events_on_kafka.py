@@ -3,15 +3,18 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
+import cli_builders
+from cli_builders import Told
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.broker import broker_of
 from mlops_lab.bootstrap.founding import found
@@ -25,7 +28,6 @@ from mlops_lab.events.wire import CONTENT_TYPE
 from mlops_lab.settings import EventSettings, FeatureSettings, Settings
 
 AT = datetime(2013, 7, 1, 12, tzinfo=UTC)
-Told = Callable[..., str]
 
 
 def departure(number: int, **changes: object) -> Message:
@@ -61,13 +63,7 @@ def on_broker(lab: Lab) -> Lab:
 
 @pytest.fixture
 def told(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Told:
-    def call(*words: str, code: int = 0) -> str:
-        capsys.readouterr()
-        assert run(["events", *words]) == code
-        heard = capsys.readouterr()
-        return " ".join((heard.out + heard.err).split())
-
-    return call
+    return partial(cli_builders.told, capsys, "events")
 
 
 def name_of(lab: Lab, topic: str) -> str:

@@ -1,7 +1,6 @@
 """Each command of the loop, called as a person calls it, on a small home: what it does, what it says, and with which code it leaves."""
 
 import io
-import json
 import os
 import sqlite3
 import subprocess
@@ -9,14 +8,16 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import cli_builders
+from cli_builders import Said, told
 from feedback_builders import a_report
 from mlops_lab.cli.chronicle import Chronicle
-from mlops_lab.cli.main import run
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.data.snapshot import Batch
 from mlops_lab.demo.stores import Stores
@@ -65,28 +66,9 @@ def lab(template: SmallLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     os.environ.update(before)
 
 
-Said = Callable[..., dict[str, Any]]
-
-
 @pytest.fixture
 def said(lab: SmallLab, capsys: pytest.CaptureFixture[str]) -> Said:
-    """Run a command with --json; returns its document. The exit code has to be the one expected."""
-
-    def call(*words: str, code: int = 0) -> dict[str, Any]:
-        capsys.readouterr()
-        assert run([*words, "--json"]) == code
-        document: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return document
-
-    return call
-
-
-def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
-    """Run a command for a person; returns what was said, spaces made one."""
-    capsys.readouterr()
-    assert run(list(words)) == code
-    heard = capsys.readouterr()
-    return " ".join((heard.out + heard.err).split())
+    return partial(cli_builders.said, capsys)
 
 
 def a_folder(path: Path, window: Window, **changes: Any) -> str:

@@ -6,14 +6,17 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import cli_builders
+from cli_builders import Said, Told
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.cli.main import run
@@ -25,8 +28,6 @@ from mlops_lab.events.topics import TOPICS
 from mlops_lab.settings import Settings
 
 AT = datetime(2013, 7, 1, 12, tzinfo=UTC)
-Told = Callable[..., str]
-Said = Callable[..., dict[str, Any]]
 
 
 def departure(minute: int, tail: str = "N1", **changes: Any) -> Message:
@@ -56,28 +57,12 @@ def lab(founded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @pytest.fixture
 def told(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Told:
-    """Run a command for a person; returns what was said, spaces made one."""
-
-    def call(*words: str, code: int = 0) -> str:
-        capsys.readouterr()
-        assert run(["events", *words]) == code
-        heard = capsys.readouterr()
-        return " ".join((heard.out + heard.err).split())
-
-    return call
+    return partial(cli_builders.told, capsys, "events")
 
 
 @pytest.fixture
 def said(lab: Lab, capsys: pytest.CaptureFixture[str]) -> Said:
-    """Run a command with --json; returns its document."""
-
-    def call(*words: str, code: int = 0) -> dict[str, Any]:
-        capsys.readouterr()
-        assert run(["events", *words, "--json"]) == code
-        document: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return document
-
-    return call
+    return partial(cli_builders.said, capsys, "events")
 
 
 def work_on(lab: Lab) -> None:

@@ -1,15 +1,14 @@
 """`lab features show` puts one question under the glass; `lab features check` says whether answers saw what training would see."""
 
-import json
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+import cli_builders
+from cli_builders import Said, told
 from mlops_lab.bootstrap.founding import found
-from mlops_lab.cli.main import run
 from mlops_lab.events import REFERENCES, SCHEDULE
 from mlops_lab.features.rows import Progress, Reading, RowRef
 from mlops_lab.flights import messages
@@ -21,8 +20,6 @@ from parity_builders import Answering
 MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
 NOON = MONDAY + timedelta(hours=16)
 MINUTE = timedelta(minutes=1)
-
-Said = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -49,20 +46,7 @@ def made(tmp_path: Path, flight_data: Path, year: Year, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def said(made: Answering, capsys: pytest.CaptureFixture[str]) -> Said:
-    def call(*words: str, code: int = 0) -> dict[str, Any]:
-        capsys.readouterr()
-        assert run(["features", *words, "--json"]) == code
-        document: dict[str, Any] = json.loads(capsys.readouterr().out)
-        return document
-
-    return call
-
-
-def told(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
-    capsys.readouterr()
-    assert run(["features", *words]) == code
-    heard = capsys.readouterr()
-    return " ".join((heard.out + heard.err).split())
+    return partial(cli_builders.said, capsys, "features")
 
 
 def asked(made: Answering, origin: str, since: datetime) -> str:
@@ -80,7 +64,7 @@ def test_an_answer_that_saw_what_training_sees_shows_no_difference(made: Answeri
     assert shown["served"]["prediction_id"] == f"of-{flight}"
     assert shown["served"]["ages_s"]["weather"] is not None
     assert (shown["offline"]["source"], shown["online"]["values"]) == ("bus", None)
-    person = told(capsys, "show", flight)
+    person = told(capsys, "features", "show", flight)
     assert f"prediction of-{flight}" in person
     assert "Online store: features are in the service's own process" in person
     assert "Age of the newest fact used: weather" in person
@@ -96,7 +80,7 @@ def test_a_difference_is_marked_with_the_facts_that_came_after_the_answer(
     assert "origin_delay_3h_min" in shown["differing"]
     assert shown["late_facts"]
     assert all(one["type"] == DEPARTED and NOON < datetime.fromisoformat(one["at"]) <= NOON + 10 * MINUTE for one in shown["late_facts"])
-    person = told(capsys, "show", flight)
+    person = told(capsys, "features", "show", flight)
     assert "served differs" in person
     assert "since these facts were published after the answer" in person
     assert shown["late_facts"][0]["id"] in person.replace(" ", "")
@@ -109,7 +93,7 @@ def test_another_moment_is_looked_at_and_not_compared(made: Answering, said: Sai
 
     assert said("show", flight, "--at", at)["comparable"] is False
     assert said("show", flight, "--at", at)["differing"] == []
-    assert "That is another moment" in told(capsys, "show", flight, "--at", at)
+    assert "That is another moment" in told(capsys, "features", "show", flight, "--at", at)
 
 
 def test_what_is_online_now_stands_beside_it(
@@ -135,7 +119,7 @@ def test_what_is_online_now_stands_beside_it(
     shown = said("show", flight)
 
     assert shown["online"]["values"] == shown["offline"]["values"] != shown["served"]["values"]
-    assert "Online store: read now" in told(capsys, "show", flight)
+    assert "Online store: read now" in told(capsys, "features", "show", flight)
 
 
 def test_a_flight_that_is_planned_and_was_not_asked_about_is_shown_as_it_would_be(made: Answering, said: Said, year: Year) -> None:
@@ -195,7 +179,7 @@ def test_a_check_names_each_difference_with_its_reason_and_wants_few(
     assert (week["late"], week["degraded"]) == (len(week["differing"]), 0)
     assert week["late"] > 3
     assert all(one["late_facts"] for one in week["differing"])
-    person = told(capsys, "check", "2013-W14", code=1)
+    person = told(capsys, "features", "check", "2013-W14", code=1)
     assert "Does not hold" in person
     assert "min late, after the answer" in person
     assert f"`lab features show {week['differing'][0]['flight']}` shows one in full" in person
@@ -214,9 +198,9 @@ def test_a_check_of_answers_that_saw_everything_holds(
     made.record()
     monkeypatch.setattr("mlops_lab.bootstrap.Lab", lambda settings: made.lab)
 
-    assert f"Holds: {len(made.answers)} answers, 0 differ" in told(capsys, "check", "--all")
-    assert "Nobody was answered in 2013-W20" in told(capsys, "check", "2013-W20", code=20)
-    assert "name weeks, or give --all" in told(capsys, "check", "2013-W14", "--all", code=2)
+    assert f"Holds: {len(made.answers)} answers, 0 differ" in told(capsys, "features", "check", "--all")
+    assert "Nobody was answered in 2013-W20" in told(capsys, "features", "check", "2013-W20", code=20)
+    assert "name weeks, or give --all" in told(capsys, "features", "check", "2013-W14", "--all", code=2)
 
 
 def test_a_difference_that_nothing_explains_is_said_so(made: Answering, said: Said, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,8 +211,8 @@ def test_a_difference_that_nothing_explains_is_said_so(made: Answering, said: Sa
 
     assert one["because"] is None
     assert one["differences"][0]["served"] == -40.0
-    assert "NOT EXPLAINED" in told(capsys, "check", code=1)
-    assert "no late fact explains it" in told(capsys, "show", flight)
+    assert "NOT EXPLAINED" in told(capsys, "features", "check", code=1)
+    assert "no late fact explains it" in told(capsys, "features", "show", flight)
 
 
 def test_an_answer_that_says_itself_that_it_was_behind_is_explained(made: Answering, said: Said) -> None:

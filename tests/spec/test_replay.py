@@ -536,18 +536,22 @@ class Stage:
         self.service = Service(self.bus)
 
     def driver(self, answered: dict[str, tuple[str, datetime]] | None = None) -> Driver:
-        return Driver(
-            bus=self.bus,
-            client=self.service,  # type: ignore[arg-type]
-            journal=self.journal,
-            item_of=report_item,
-            settled=lambda: self.settled(),
-            agreed=lambda body: self.agreed(body),
-            on_progress=self.progress.append,
-            on_wait=lambda: self.on_wait(),
-            answered=answered or {},
-            minute_s=self.minute_s,
-        )
+        usual: dict[str, Any] = {
+            "bus": self.bus,
+            "client": self.service,
+            "journal": self.journal,
+            "item_of": report_item,
+            "settled": lambda: self.settled(),
+            "agreed": lambda body: self.agreed(body),
+            "on_progress": self.progress.append,
+            "on_wait": lambda: self.on_wait(),
+            "answered": answered or {},
+        }
+        return Driver(**usual | self.more())
+
+    def more(self) -> dict[str, Any]:
+        """What this driver has beside the usual."""
+        return {"minute_s": self.minute_s}
 
     def play(self, year: Year, *ticks: datetime, after: datetime = SCHEDULED - DAY) -> Progress:
         return asyncio.run(self.driver().play(Timeline(year, seed=1), after, ticks))
@@ -835,21 +839,12 @@ class LedStage(Stage):
         super().__post_init__()
         self.processing = Processing(self.bus, self.behind)
 
-    def driver(self, answered: dict[str, tuple[str, datetime]] | None = None) -> Driver:
-        return Driver(
-            bus=self.bus,
-            client=self.service,  # type: ignore[arg-type]
-            journal=self.journal,
-            item_of=report_item,
-            settled=lambda: self.settled(),
-            agreed=lambda body: self.agreed(body),
-            on_progress=self.progress.append,
-            on_wait=lambda: self.on_wait(),
-            answered=answered or {},
-            lead=Lead(self.bus, self.processing.progress),
-            reporting=lambda items: self.bus.publish(FEEDBACK, [reported("flight-delay", item) for item in items]),
-            on_trouble=self.told.append,
-        )
+    def more(self) -> dict[str, Any]:
+        return {
+            "lead": Lead(self.bus, self.processing.progress),
+            "reporting": lambda items: self.bus.publish(FEEDBACK, [reported("flight-delay", item) for item in items]),
+            "on_trouble": self.told.append,
+        }
 
     def play(self, year: Year, *ticks: datetime, after: datetime = SCHEDULED - DAY) -> Progress:
         timeline = Prepared(Timeline(year, seed=1), None, plans=True)
