@@ -156,8 +156,12 @@ def automations(train_id: Any) -> Iterator[Automation]:
     run = {"prefect.resource.id": "prefect.flow-run.*"}
     ours = [{"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.mlops-lab"}]
     over = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
-    given = {name: _template(f"event.payload.{name}") for name in ("order_id", "origin", "at", "by", "flip_share", "traceparent")}
-    again = {name: _template(f"flow_run.parameters.{name}") for name in ("order_id", "origin", "at", "by", "flip_share", "traceparent")}
+    texts = ("order_id", "origin", "at", "by", "traceparent")
+    given = {name: _text(f"event.payload.{name}") for name in texts} | {"flip_share": _number("event.payload.flip_share")}
+    again = {name: _text(f"flow_run.parameters.{name}") for name in texts} | {
+        "flip_share": _number("flow_run.parameters.flip_share"),
+        "attempt": _number("(flow_run.parameters.attempt or 1) | int + 1"),
+    }
     yield Automation(
         name="lost skill starts a training",
         description="The watch found that the champion lost skill for a reason that its inputs do not explain.",
@@ -204,18 +208,17 @@ def automations(train_id: Any) -> Iterator[Automation]:
             posture=Posture.Reactive,
             threshold=1,
         ),
-        actions=[
-            RunDeployment(
-                source="selected",
-                deployment_id=train_id,
-                parameters=again | {"attempt": _template("(flow_run.parameters.attempt or 1) | int + 1")},
-            )
-        ],
+        actions=[RunDeployment(source="selected", deployment_id=train_id, parameters=again)],
     )
 
 
-def _template(expression: str) -> dict[str, str]:
+def _text(expression: str) -> dict[str, str]:
     return {"__prefect_kind": "jinja", "template": "{{ " + expression + " }}"}
+
+
+def _number(expression: str) -> dict[str, Any]:
+    # A template gives text, and the server refuses a text for a number.
+    return {"__prefect_kind": "json", "value": _text(expression)}
 
 
 def _kept(wanted: Automation) -> str:
