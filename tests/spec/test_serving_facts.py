@@ -361,3 +361,26 @@ def test_a_bus_that_gives_not_even_little_in_time_is_left_alone_for_a_second(tmp
     for _ in range(50):
         followed.look()
     assert slow.asked.count(50) == 1
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_one_fact_of_a_wrong_year_is_left_out_and_time_that_leaps_for_all_is_followed(followed: Followed, at_once: bool) -> None:
+    def look() -> None:
+        if not at_once:
+            followed.look()
+
+    wrong = a_count(1_000, NOON + timedelta(days=2_500), name="wrong")
+    for fact in [a_count(3, NOON), wrong, a_count(4, NOON + timedelta(hours=1), name="next")]:
+        followed.bus.publish(OBSERVATIONS, [fact])
+        look()
+    followed.look()
+    assert followed.facts.refused == 1
+    assert followed.facts.watermark_s == int((NOON + timedelta(minutes=50)).timestamp())
+    assert followed.online.read(ask(an_item(at=(NOON + timedelta(days=3_000)).isoformat()))).values[2] == 4
+
+    for number in range(3):
+        followed.bus.publish(OBSERVATIONS, [a_count(5 + number, NOON + timedelta(days=30, minutes=number), name=f"june-{number}")])
+        look()
+    followed.look()
+    assert followed.facts.refused == (1 if at_once else 2)  # the first of them is alone until the second comes
+    assert followed.facts.watermark_s == int((NOON + timedelta(days=30) - timedelta(minutes=8)).timestamp())

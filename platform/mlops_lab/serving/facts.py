@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from mlops_lab.errors import BusReplaced, BusTooSlow, BusUnreachable
+from mlops_lab.errors import BusReplaced, BusTooSlow, BusUnreachable, EventRefused
 from mlops_lab.events import OBSERVATIONS, REFERENCES, Delivery, Topics
 from mlops_lab.events.schema import FUTURE_TOLERANCE
 from mlops_lab.features import Ask, OnlineFeatures
+from mlops_lab.features.ahead import Leap
 from mlops_lab.features.stream import Recent, Stretch, onwards
 from mlops_lab.features.view import FeatureRow
 from mlops_lab.serving.dependency import Dependency
@@ -47,6 +48,7 @@ class FactStream:
         self._window = window
         self._lateness = lateness
         self._newest = _NEVER
+        self._leap = Leap()
         self._references = 0
         self._observations = -1  # not started yet
         self._recent: tuple[int, Recent] | None = None
@@ -124,18 +126,30 @@ class FactStream:
         return stretch.deliveries
 
     def _observe(self, stretch: Stretch) -> None:
-        """Take in facts that have a place in time. One from the future is left out: it would make those of the present old at once."""
-        deliveries = self._readable(OBSERVATIONS, stretch)
+        """Take in facts that have a place in time. One from the future is left out, and one that is ahead of all others alone: it would make
+        those of the present old at once."""
         limit = datetime.now(UTC) + FUTURE_TOLERANCE
+        deliveries = self._readable(OBSERVATIONS, stretch)
         present = [delivery for delivery in deliveries if delivery.message.at <= limit]
         if len(present) < len(deliveries):
             self.refused += len(deliveries) - len(present)
             _log.error("serving.facts_from_the_future", extra={"facts": len(deliveries) - len(present), "limit": limit.isoformat()})
-        self._apply(present)
-        if present:
-            newest = max(delivery.message.at for delivery in present)
-            if newest > self._newest:
-                self._newest, self.watermark_s = newest, int((newest - self._lateness).timestamp())
+        before = self._newest
+        self._apply([delivery for number, delivery in enumerate(present, 1) if self._is_in_company(delivery, present[number:])])
+        if self._newest > before:
+            self.watermark_s = int((self._newest - self._lateness).timestamp())
+
+    def _is_in_company(self, delivery: Delivery, behind: Sequence[Delivery]) -> bool:
+        """See `Leap`. One that is takes the newest moment along."""
+        newest = None if self._newest == _NEVER else self._newest
+        try:
+            self._leap.require(delivery.message, newest, behind, lambda each: True)
+        except EventRefused as error:
+            self.refused += 1
+            _log.error("serving.fact_ahead", extra={"offset": delivery.offset, "why": error.what})
+            return False
+        self._newest = max(self._newest, delivery.message.at)
+        return True
 
     def _apply(self, deliveries: Sequence[Delivery]) -> None:
         """Take facts in; one that cannot be understood is logged and left out, it must not stop all later ones."""
