@@ -126,8 +126,8 @@ class FactStream:
         return stretch.deliveries
 
     def _observe(self, stretch: Stretch) -> None:
-        """Take in facts that have a place in time. One from the future is left out, and one that is ahead of all others alone: it would make
-        those of the present old at once."""
+        """Take in facts that have a place in time. One from the future is left out, and one that is ahead of all others alone: it would
+        make those of the present old at once."""
         limit = datetime.now(UTC) + FUTURE_TOLERANCE
         deliveries = self._readable(OBSERVATIONS, stretch)
         present = [delivery for delivery in deliveries if delivery.message.at <= limit]
