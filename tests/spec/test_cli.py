@@ -84,7 +84,7 @@ def test_every_command_has_one_sentence_that_fits_its_line(capsys: pytest.Captur
 
 def test_the_commands_of_the_loop_are_all_there() -> None:
     wanted = "demo up down status ingest train judge promote shadow canary rollback watch policy replay break audit history gates log"
-    wanted += " keys chaos doctor begin events features"
+    wanted += " keys chaos doctor begin events features flows"
     assert sorted(COMMANDS) == sorted(wanted.split())
     assert len(COMMANDS) == sum(len(section) for section in LOOP.values())
 

@@ -26,6 +26,7 @@ def command(output: Output, verify: bool) -> None:
     """
     from mlops_lab.bootstrap import Lab
     from mlops_lab.bootstrap.services import QUIET
+    from mlops_lab.cli.supervised import require_outside
     from mlops_lab.demo.story import fresh_home
 
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
@@ -33,6 +34,7 @@ def command(output: Output, verify: bool) -> None:
     home: Path = settings.home
     began = time.monotonic()
     if not verify:
+        require_outside(settings)
         fresh_home(home, output.say)
         _tell_story(output, Lab(settings))
     _examine(output, Lab(settings), verify, began)

@@ -130,6 +130,11 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0, that of a LabError, 2 for a wrong call, 130 after Ctrl-C."""
     output = Output(as_json="--json" in arguments)
     try:
+        if os.environ.get("LAB_PROFILE") == "compose":
+            from mlops_lab.cli.on_stack import is_for_stack, run_on_stack  # late: `lab --help` of everybody else needs none of it
+
+            if is_for_stack(arguments):
+                return run_on_stack(arguments)
         code = cli.main(args=list(arguments), prog_name="lab", standalone_mode=False, obj=output)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as shown:
