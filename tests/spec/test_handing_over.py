@@ -25,6 +25,8 @@ LOST = Message(
     "SkillLost", AT, "flight-delay", {"window": "2013-W26", "version": 1, "because": "unexplained loss in 3 of 4 weeks"}, id="lost-2013-W26"
 )
 
+CLOCK = Message("ClockReached", AT, "clock", {}, id="clock-20130701T1200Z")
+
 
 class Server(ThreadingHTTPServer):
     """Takes what a Prefect server takes, and keeps it."""
@@ -148,6 +150,23 @@ def test_nothing_is_settled_before_an_order_has_ended(lab: Lab, server: Server, 
     lab.ledger.record(end, "train-retrain-2013-W26", {"what": "x", "next": "y", "version": 2}, at=AT, by=PLATFORM, why="it ended")
 
     assert settled(lab)
+
+
+def test_an_order_that_ends_while_one_looks_does_not_hide_what_it_published(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run publishes the promotion and then ends its order: an outbox that was empty before says nothing about that."""
+
+    def head(topic: str, partition: int = 0) -> int:
+        found = real(topic, partition)
+        if topic == CONTROL and has_open_orders(lab):
+            lab.ledger.record("note", "promotion", {}, at=AT, by=PLATFORM, why="a test", emit=[CLOCK])
+            lab.ledger.record("order_done", "train-x", {"version": 1}, at=AT, by=PLATFORM, why="a test")
+        return found
+
+    lab.ledger.record("order", "train-x", {"type": "TrainModel", "origin": "x"}, at=AT, by=PLATFORM, why="a test")
+    real = lab.bus.head
+    monkeypatch.setattr(lab.bus, "head", head)
+
+    assert not settled(lab)
 
 
 def test_a_server_that_nobody_named_is_a_setting_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,11 +128,14 @@ class Worker:
 def settled(lab: Lab) -> bool:
     """True when every worker has done all that was asked of it and all that followed, and every reported outcome is in its table.
 
-    The head is read last: a worker that publishes what follows and then commits, all between two looks, must not look finished.
+    The head is read last: a worker that publishes what follows and then commits, all between two looks, must not look finished. So orders
+    that a server carries out are looked at first, too: a run publishes what follows and then ends its order.
 
     Raises:
         BusUnreachable: It cannot be told. What waits for a broker that is away is no work that somebody does not get done.
     """
+    if _trains_elsewhere(lab):
+        return False
     waits = lab.outbox.pending(1) or lab.bus.waiting()
     finished = min(lab.bus.committed(name, CONTROL) for name in duties(lab))
     return finished >= lab.bus.head(CONTROL) and not awaited(lab) and not waits and not _trains_elsewhere(lab)
