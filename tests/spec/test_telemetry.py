@@ -336,7 +336,18 @@ def test_spans_go_out_by_otlp_with_the_vendors_headers(receiver: Receiver, tmp_p
     assert spans.dropped == 0
 
 
-def test_a_collector_that_is_down_or_refuses_costs_no_answer(tmp_path: Path) -> None:
+@pytest.fixture
+def on_root() -> Iterator[list[logging.LogRecord]]:
+    """What standard error would get; `caplog` also hears what does not come that far."""
+    heard: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = heard.append  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    yield heard
+    logging.getLogger().removeHandler(handler)
+
+
+def test_a_collector_that_is_down_or_refuses_costs_no_answer_and_one_line(tmp_path: Path, on_root: list[logging.LogRecord]) -> None:
     refusing = Receiver(status=400)
     spans = spans_of(TelemetrySettings(otlp=refusing.address, sample=1, timeout_s=1), "inference")
     nobody = spans_of(TelemetrySettings(otlp="http://127.0.0.1:9", sample=1, timeout_s=0.2), "inference")
@@ -348,6 +359,9 @@ def test_a_collector_that_is_down_or_refuses_costs_no_answer(tmp_path: Path) -> 
         assert monotonic() - began < 2
         _until(lambda each=each: each.dropped >= 150)  # type: ignore[misc]
     refusing.close()
+    told = [record for record in on_root if record.name.startswith(("opentelemetry", "mlops_lab.telemetry"))]
+    assert [record.getMessage() for record in told] == ["telemetry.not_sent"] * 2  # the exporters would speak at each try
+    assert "400" in vars(told[0])["why"]
 
 
 def test_log_lines_go_out_too_and_name_their_trace(receiver: Receiver) -> None:

@@ -1,5 +1,6 @@
 """Spans, log lines and metrics out by OTLP over HTTP, with OpenTelemetry's own exporters. Imported by the thread that sends only."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from time import time_ns
 
@@ -43,6 +44,30 @@ _KINDS = {
 _SCOPE = InstrumentationScope("mlops_lab")
 
 
+class _LastWords(logging.Handler):
+    """What the exporters said last. They speak at each try, and whoever sends says it once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()[:300]
+
+
+_words = _LastWords()
+_exporters = logging.getLogger("opentelemetry.exporter.otlp")
+_exporters.addHandler(_words)
+_exporters.propagate = False
+
+
+def _require(taken: bool) -> bool:
+    """True. Raises OSError with the exporter's reason."""
+    if not taken:
+        raise OSError(_words.text or "it was not taken")
+    return True
+
+
 class OtlpSpans:
     """Sends spans."""
 
@@ -59,8 +84,8 @@ class OtlpSpans:
         self._resource = Resource(dict(resource))
 
     def send(self, spans: Sequence[Span]) -> bool:
-        """Whether the receiver took them."""
-        return self._exporter.export([readable(span, self._resource) for span in spans]) is SpanExportResult.SUCCESS
+        """True. Raises OSError where the receiver did not take them."""
+        return _require(self._exporter.export([readable(span, self._resource) for span in spans]) is SpanExportResult.SUCCESS)
 
 
 class OtlpLines:
@@ -73,8 +98,8 @@ class OtlpLines:
         self._resource = Resource(dict(resource))
 
     def send(self, lines: Sequence[Line]) -> bool:
-        """Whether the receiver took them."""
-        return self._exporter.export([self._record(line) for line in lines]) is LogRecordExportResult.SUCCESS
+        """See `OtlpSpans.send`."""
+        return _require(self._exporter.export([self._record(line) for line in lines]) is LogRecordExportResult.SUCCESS)
 
     def _record(self, line: Line) -> ReadableLogRecord:
         trace = line.trace
@@ -103,10 +128,10 @@ class OtlpMetrics:
         self._since_ns = time_ns()
 
     def send(self, families: Sequence[Family]) -> bool:
-        """Whether the receiver took them."""
+        """See `OtlpSpans.send`."""
         metrics = [made for family in families if (made := self._metric(family, time_ns())) is not None]
         data = MetricsData([ResourceMetrics(self._resource, [ScopeMetrics(_SCOPE, metrics, "")], "")])
-        return self._exporter.export(data) is MetricExportResult.SUCCESS
+        return _require(self._exporter.export(data) is MetricExportResult.SUCCESS)
 
     def _metric(self, family: Family, now_ns: int) -> Metric | None:
         since, total = self._since_ns, AggregationTemporality.CUMULATIVE
