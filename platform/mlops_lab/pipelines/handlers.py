@@ -29,6 +29,7 @@ from mlops_lab.pipelines.watch import watch
 if TYPE_CHECKING:
     from mlops_lab.registry.judge import Judgement
     from mlops_lab.registry.version import ModelVersion
+from mlops_lab.telemetry import current_traceparent
 
 Handler = Callable[[Message, Lab], None]
 
@@ -166,7 +167,7 @@ def start_training(message: Message, lab: Lab) -> None:
     same order twice as one run."""
     order = _train_order(message, lab)
     PrefectApi.of_environment(lab.settings.orchestration.timeout_s).run_deployment(
-        TRAIN, parameters_of(order, message.traceparent), order.id
+        TRAIN, parameters_of(order, current_traceparent() or message.traceparent), order.id
     )
 
 
@@ -174,7 +175,7 @@ def announce_lost_skill(message: Message, lab: Lab) -> None:
     """Skill was lost: tell the server, whose automation starts the training. Nothing here calls it."""
     order = TrainModel(order_id("train-retrain", message.data["window"]), message.at, TRAINER, origin="retrain")
     _train_order(order.to_message(lab.model), lab)
-    payload = parameters_of(order, message.traceparent) | {"window": message.data["window"]}
+    payload = parameters_of(order, current_traceparent() or message.traceparent) | {"window": message.data["window"]}
     PrefectApi.of_environment(lab.settings.orchestration.timeout_s).emit(SKILL_LOST, message.id, lab.model, payload, message.at)
 
 

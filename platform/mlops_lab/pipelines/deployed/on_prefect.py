@@ -57,6 +57,7 @@ def train(order_id: str, origin: str, at: str, by: str = TRAINER, flip_share: fl
         attempt: Counts up when a process died in it.
     """
     lab = Lab.of_environment()
+    lab.process = "training"
     order = TrainModel(order_id, from_iso(at), by, origin=origin, flip_share=flip_share)
     if _ended(order, lab):
         return
