@@ -207,6 +207,15 @@ class OrchestrationSettings(Section):
     timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds after which a Prefect server that does not answer is down.")
 
 
+class MetricsSettings(Section):
+    """The watcher's page of the loop's numbers, for Prometheus."""
+
+    port: int = Field(0, ge=0, le=65535, description="TCP port of the watcher's /metrics; 0 is none.")
+    host: Literal["127.0.0.1", "0.0.0.0"] = Field(
+        "127.0.0.1", description="Address it listens on. 0.0.0.0 is for a container, where networks say who reaches it."
+    )
+
+
 class FaultSettings(Section):
     """Faults on purpose, for drills. All are off unless a variable is set."""
 
@@ -241,6 +250,7 @@ class Settings(BaseSettings):
     stores: StoreSettings = StoreSettings()
     tracking: TrackingSettings = TrackingSettings()
     orchestration: OrchestrationSettings = OrchestrationSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @property
     def bus_file(self) -> Path:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.running import workers_of
+from mlops_lab.bootstrap.services import WATCHER
 from mlops_lab.bootstrap.telemetry import send_logs
-from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, UnknownName
+from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, ServiceError, UnknownName
 from mlops_lab.events import CONTROL, Delivery
 from mlops_lab.events.dead import bury
 from mlops_lab.events.outbox import relay
@@ -155,6 +157,23 @@ def _relay(lab: Lab) -> None:
         relay(lab.outbox, lab.bus)
 
 
+def _serve_metrics(lab: Lab, duty: Duty) -> None:
+    """One worker tells the numbers of the whole loop: it is the watcher, which every home has.
+
+    Raises:
+        ServiceError: The port is taken.
+    """
+    said = lab.settings.metrics
+    if not said.port or duty.name != WATCHER:
+        return
+    from mlops_lab.pipelines.on_prometheus import serve
+
+    try:
+        serve(Lab(lab.settings), workers_of(lab.settings), said.host, said.port)
+    except OSError as error:
+        raise ServiceError(f"/metrics cannot be served at {said.host}:{said.port}: {error.strerror}.", "set LAB_METRICS__PORT.") from error
+
+
 def _duty(arguments: list[str], lab: Lab) -> Duty:
     known = duties(lab)
     if len(arguments) != 1 or arguments[0] not in known:
@@ -179,6 +198,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         _relay(lab)
+        _serve_metrics(lab, duty)
         ready.write_text("ready\n", encoding="utf-8")
         worker.run()
     except LabError as error:

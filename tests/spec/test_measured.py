@@ -1,0 +1,120 @@
+"""The loop's numbers for Prometheus: read from the records, so that a restart resets nothing, and missing where nothing can be read."""
+
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.founding import found
+from mlops_lab.bootstrap.identities import PLATFORM
+from mlops_lab.errors import RegistryUnreachable
+from mlops_lab.pipelines.measured import DESCRIBED, PREFIX, measure
+from mlops_lab.pipelines.on_prometheus import LoopMetrics, serve
+from mlops_lab.settings import Settings
+
+AT = datetime(2013, 7, 1, 12, tzinfo=UTC)
+RECORD = {
+    "window": "2013-W26",
+    "start": "2013-06-24T00:00:00Z",
+    "end": "2013-07-01T00:00:00Z",
+    "at": "2013-07-01T12:00:00Z",
+    "outcome": "retrain",
+    "because": "unexplained loss in 3 of 4 weeks",
+    "champion": 1,
+    "counts": True,
+    "evidence": {
+        "coverage": 0.95,
+        "drift": {"share": 0.25, "columns": [{"name": "carrier", "value": 0.03}], "prediction": {"name": "probability", "value": 0.1}},
+        "performance": {
+            "auc": 0.7,
+            "brier": 0.2,
+            "brier_skill": 0.1,
+            "base_rate": 0.3,
+            "unexplained": {"low": 0.03, "mean": 0.05, "high": 0.08},
+        },
+    },
+}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    lab = Lab(Settings(home=tmp_path))
+    found(lab)
+    return lab
+
+
+def said(lab: Lab) -> dict[tuple[str, tuple[str, ...]], float]:
+    return {(sample.name, sample.labels): sample.value for sample in measure(lab, ["watcher"])}
+
+
+def test_a_home_in_which_nothing_happened_has_no_week_and_no_champion(lab: Lab) -> None:
+    now = said(lab)
+
+    assert now["champion_version", ()] == 0
+    assert now["decisions_total", ("retrain",)] == 0
+    assert ("week_auc", ()) not in now
+    assert ("event_time_seconds", ()) not in now
+
+
+def test_the_newest_week_is_told_with_its_skill_drift_and_coverage(lab: Lab) -> None:
+    lab.ledger.record_decision("2013-W26", RECORD, at=AT, by=PLATFORM)
+
+    now = said(lab)
+
+    assert now["event_time_seconds", ()] == AT.timestamp()
+    assert now["decisions_total", ("retrain",)] == now["last_decision", ("retrain",)] == 1
+    assert now["week_auc", ()] == 0.7
+    assert [now["week_unexplained_loss", (bound,)] for bound in ("low", "mean", "high")] == [0.03, 0.05, 0.08]
+    assert now["week_drift", ("probability",)] == 0.1
+    assert now["week_label_coverage_ratio", ()] == 0.95
+
+
+def test_an_order_is_open_until_it_has_ended_and_a_restart_forgets_nothing(lab: Lab) -> None:
+    lab.ledger.record("order", "train-retrain-2013-W26", {"origin": "retrain"}, at=AT, by=PLATFORM, why="retrain")
+    assert said(lab)["open_order_age_seconds", ()] > 0
+
+    lab.ledger.record("order_done", "train-retrain-2013-W26", {"version": 2}, at=AT, by=PLATFORM, why="promote")
+
+    again = said(Lab(lab.settings))
+    assert again["open_order_age_seconds", ()] == 0
+    assert again["orders_total", ("given",)] == again["orders_total", ("done",)] == 1
+    assert again["last_training_seconds", ()] > 0
+
+
+def test_every_number_is_described_and_every_label_has_a_value(lab: Lab) -> None:
+    lab.ledger.record_decision("2013-W26", RECORD, at=AT, by=PLATFORM)
+
+    for sample in measure(lab, ["watcher"]):
+        assert len(sample.labels) == len(DESCRIBED[sample.name][2]), sample
+
+
+def test_the_page_is_what_prometheus_reads(lab: Lab) -> None:
+    lab.ledger.record_decision("2013-W26", RECORD, at=AT, by=PLATFORM)
+    server = serve(Lab(lab.settings), ["watcher"], "127.0.0.1", 0)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
+            families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+    finally:
+        server.shutdown()
+        server.server_close()
+
+    assert families[f"{PREFIX}readable"].samples[0].value == 1
+    assert {sample.labels["outcome"] for sample in families[f"{PREFIX}decisions"].samples} >= {"ok", "retrain", "data_incident"}
+    assert all(families[name].documentation for name in families)
+
+
+def test_a_ledger_that_cannot_be_read_is_said_and_no_old_number_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = LoopMetrics(lab, ["watcher"], keep_s=0)
+    assert len(list(metrics.collect())) > 5
+
+    def gone(*_: object) -> None:
+        raise RegistryUnreachable.at("postgresql", "it is gone")
+
+    monkeypatch.setattr("mlops_lab.pipelines.on_prometheus.measure", gone)
+
+    [family] = metrics.collect()
+    assert family.name == f"{PREFIX}readable"
+    assert family.samples[0].value == 0
