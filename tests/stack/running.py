@@ -32,7 +32,7 @@ class Stack:
 
     project: str
     env: Mapping[str, str]
-    profiles: str = "streaming"
+    profiles: str = "streaming,observability"
     files: Sequence[str] = field(default=("compose.yaml", "tests/stack/hurry.yaml"))
 
     @classmethod

@@ -1,7 +1,6 @@
 """What a finished home says, read once from its stores: tables, ledger, audit, catalog, journal, orchestrator."""
 
 import sqlite3
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -18,6 +17,7 @@ from mlops_lab.data.prediction import CHAMPION, PREDICTIONS
 from mlops_lab.events import ANSWERS, CONTROL, OBSERVATIONS, REFERENCES
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.captured import LIVE
+from mlops_lab.pipelines.prefect_api import FlowRun, PrefectApi
 from mlops_lab.pipelines.published import all_of
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
 from mlops_lab.registry.ledger import Fact
@@ -29,14 +29,6 @@ from mlops_lab.retraining.record import from_record
 from mlops_lab.training.rows import TrainingRows
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class FlowRun:
-    """One run in Prefect's database."""
-
-    name: str
-    state: str
 
 
 class Stores:
@@ -107,7 +99,9 @@ class Stores:
 
     @cached_property
     def flow_runs(self) -> list[FlowRun]:
-        """What Prefect's own database says of the runs; empty where there is none."""
+        """What Prefect's own database says of the runs, or its server where trainings are deployments; empty where there is none."""
+        if self.lab.settings.orchestration.mode == "deployments":
+            return PrefectApi.of_environment(self.lab.settings.orchestration.timeout_s).runs()
         path = self.lab.home / "prefect" / "prefect.db"
         if not path.is_file():
             return []

@@ -16,10 +16,11 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.fresh_topics import require_fresh_topics
 from mlops_lab.bootstrap.identities import APPROVER, OPERATOR, TRAINER
+from mlops_lab.bootstrap.running import is_inside, require_not_gone, require_works, workers_of, works
 from mlops_lab.bootstrap.services import FEATURES, INFERENCE, PREFECT, WATCHER, service_specs
 from mlops_lab.bootstrap.services import TRAINER as TRAINER_PROCESS
 from mlops_lab.data.batch_files import write_batch
-from mlops_lab.embedded import Supervisor, require_running
+from mlops_lab.embedded import Supervisor
 from mlops_lab.errors import ApprovalRefused, HomeInUse, ServiceNotReady
 from mlops_lab.events import CONTROL
 from mlops_lab.flights import source
@@ -109,10 +110,11 @@ class Story:
         self._tell = tell
         self._plan = plan
         self._supervisor = Supervisor(lab.home)
+        self._elsewhere = is_inside(lab.settings)
         self.timings = Timings()
 
     def run(self) -> Timings:
-        """All six acts; the services are stopped at the end, whatever happens."""
+        """All six acts; services that it started are stopped at the end, whatever happens. In a stack they run already, and go on."""
         began = time.monotonic()
         with _locked(self._lab.home / LOCK):
             try:
@@ -121,7 +123,8 @@ class Story:
                 self._first_champion()
                 self._year()
             finally:
-                self._supervisor.down()
+                if not self._elsewhere:
+                    self._supervisor.down()
         self.timings.add("total", began)
         (self._lab.home / "timings.json").write_text(json.dumps(self.timings.parts, indent=1), encoding="utf-8")
         return self.timings
@@ -129,6 +132,10 @@ class Story:
     def _start(self) -> None:
         found(self._lab)
         require_fresh_topics(self._lab)
+        if self._elsewhere:
+            for name in (PREFECT, *workers_of(self._lab.settings)):
+                require_works(self._lab.settings, name)
+            return
         self._specs = {service.name: service for service in service_specs(self._lab.settings)}
         for name in (WATCHER, PREFECT, TRAINER_PROCESS, FEATURES, INFERENCE):
             if name in self._specs:  # features: only where a store has to be filled
@@ -158,7 +165,7 @@ class Story:
     def _first_champion(self) -> None:
         began, at = time.monotonic(), self._plan.first.start
         self._tell.act(2)
-        self._supervisor.wait_ready(self._specs[PREFECT])
+        self._wait_ready(PREFECT)
         self._tell.say(f"Prefect answers after {time.monotonic() - began:.0f} s of waiting")
         order = TrainModel(order_id("train-first", at), at, TRAINER, origin="first")
         self._lab.bus.publish(CONTROL, [order.to_message(self._lab.model)])
@@ -174,7 +181,7 @@ class Story:
         promotion = PromoteModel(order_id("promote", version.number), at, OPERATOR, version.number)
         self._lab.bus.publish(CONTROL, [promotion.to_message(self._lab.model)])
         self._settle()
-        self._supervisor.wait_ready(self._specs[INFERENCE])
+        self._wait_ready(INFERENCE)
         self.timings.add("2 first champion", began)
 
     def _year(self) -> None:
@@ -212,12 +219,22 @@ class Story:
         """Wait until the workers have done everything; one that died ends the wait at once."""
         began = time.monotonic()
         while not settled(self._lab):
-            for name in (WATCHER, TRAINER_PROCESS):
-                require_running(self._lab.home, name)
+            for name in workers_of(self._lab.settings):
+                require_not_gone(self._lab.settings, name)
             if time.monotonic() - began > TIMEOUT_S:
                 logs = self._lab.home / "logs"
                 raise ServiceNotReady(f"The workers did not finish within {TIMEOUT_S:.0f} s.", f"read {logs}, then run the demo again.")
             time.sleep(0.1)
+
+    def _wait_ready(self, name: str) -> None:
+        if not self._elsewhere:
+            self._supervisor.wait_ready(self._specs[name])
+            return
+        began = time.monotonic()
+        while not works(self._lab.settings, name):
+            if time.monotonic() - began > TIMEOUT_S:
+                require_works(self._lab.settings, name)
+            time.sleep(0.2)
 
     def _token(self, name: str) -> str:
         return read_token(self._lab.keys / f"{name}.token")

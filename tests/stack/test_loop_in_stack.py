@@ -1,0 +1,93 @@
+"""The whole loop on real services: Kafka, Redis, PostgreSQL, S3, MLflow, a Prefect server that trains. Nobody calls anything in between."""
+
+import json
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stack.running import Stack
+
+INSIDE = (Path(__file__).parent / "story_inside.py").read_text()
+DASHBOARDS = Path(__file__).resolve().parents[2] / "platform" / "deploy" / "observability" / "grafana" / "dashboards"
+EMPTY_WITH_REASON = {
+    'ALERTS{alertstate="firing"}': "nothing has to be wrong",
+    "lab:predict_errors:ratio_rate5m / 0.001": "five quiet minutes have no rate",
+    "lab:predict_errors:ratio_rate5m": "five quiet minutes have no rate",
+}
+
+
+@pytest.fixture(scope="module")
+def played(stack: Stack) -> dict[str, Any]:
+    """The six acts, played once and examined from the stores."""
+    return dict(json.loads(stack.python(INSIDE, timeout_s=1500).splitlines()[-1]))
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", ["1", "2", "3", "4", "5", "6"])
+def test_each_act_of_the_loop_really_happens(played: dict[str, Any], number: str) -> None:
+    """The same claims as of the embedded loop, recomputed from PostgreSQL, S3, Kafka, MLflow and Prefect."""
+    assert played["acts"][number]["broken"] == []
+    assert played["acts"][number]["claims"] > 4
+
+
+def test_lost_skill_became_a_better_model_by_event_automation_and_flow(stack: Stack, played: dict[str, Any]) -> None:
+    events = prefect(stack, "/events/filter", {"filter": {"event": {"name": ["mlops-lab.skill.lost"]}}, "limit": 50})["events"]
+    triggered = prefect(stack, "/events/filter", {"filter": {"event": {"name": ["prefect.automation.action.executed"]}}, "limit": 50})[
+        "events"
+    ]
+    runs = {run["name"]: run for run in prefect(stack, "/flow_runs/filter", {"limit": 200})}
+    retrained = [run for name, run in runs.items() if name.startswith("retrain")]
+
+    assert events
+    assert triggered
+    assert retrained
+    assert all(run["state_type"] == "COMPLETED" and run["created_by"]["type"] == "AUTOMATION" for run in retrained)
+    assert max(played["decay_to_better_model_s"]) < 120 if isinstance(played["decay_to_better_model_s"], list) else True
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.port('inference')}/v1/model", timeout=10) as answer:
+        assert json.load(answer)["version"] == played["assignments"][-1]["version"]
+
+
+def test_nothing_that_was_asked_failed(played: dict[str, Any]) -> None:
+    assert played["failed_requests"] == 0
+    assert played["predictions"] > 30_000
+    assert 0.9 < played["label_coverage"] < 1
+
+
+def test_every_panel_has_data_after_the_loop(stack: Stack, played: dict[str, Any]) -> None:
+    """Grafana asks Prometheus exactly this; its own image is not part of the tests."""
+    empty = []
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel["targets"]:
+                if not query(stack, target["expr"]) and target["expr"] not in EMPTY_WITH_REASON:
+                    empty.append(f"{path.stem}: {panel['title']}: {target['expr']}")
+    assert empty == []
+
+
+def test_prometheus_reaches_what_it_watches(stack: Stack) -> None:
+    up = {result["metric"]["job"]: result["value"][1] for result in query(stack, "up")}
+
+    assert up.keys() >= {"inference", "watcher", "prometheus", "alertmanager"}
+    assert set(up.values()) == {"1"}
+
+
+def prefect(stack: Stack, path: str, body: dict[str, Any]) -> Any:
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{stack.port('prefect')}/api{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        return json.load(answer)
+
+
+def query(stack: Stack, expression: str) -> list[dict[str, Any]]:
+    """What Prometheus answers now, or knew at some moment of the last half hour."""
+    place = f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query?"
+    for asked in (expression, f"last_over_time(({expression})[30m:30s])"):
+        with urllib.request.urlopen(place + urllib.parse.urlencode({"query": asked}), timeout=30) as answer:
+            found = list(json.load(answer)["data"]["result"])
+        if found:
+            return found
+    return []
