@@ -246,3 +246,16 @@ def test_traffic_ends_with_what_nobody_else_repairs(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(UsageError):
         play_forever(Output(), 0.0)
+
+
+@pytest.mark.usefixtures("home")
+def test_traffic_that_began_elsewhere_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    scripted = Scripted([UsageError("Production began with 2013-W14: time does not jump.", "go on."), "W15"])
+    monkeypatch.setattr("mlops_lab.cli.traffic.Player", scripted)
+
+    with pytest.raises(KeyboardInterrupt):
+        play_forever(Output(), 0.0, JUNE)
+
+    assert scripted.weeks == ["W15"]
+    assert [start for _, start, _ in scripted.asked] == [JUNE, None]
+    assert "time does not jump. Traffic goes on from there." in capsys.readouterr().out

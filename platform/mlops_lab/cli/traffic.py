@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlops_lab.cli.opened import open_lab
 from mlops_lab.cli.output import Output
 from mlops_lab.cli.replay import Player
-from mlops_lab.errors import EvidenceMissing, HomeInUse, NoChampion, ServiceError
+from mlops_lab.errors import EvidenceMissing, HomeInUse, NoChampion, ServiceError, UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.monitoring.window import Window
@@ -25,8 +25,8 @@ def play_forever(output: Output, minute_s: float, start: "Window | None" = None)
     """Play week after week until Ctrl-C or SIGTERM. What is waited for is said once. That it goes on, playing or waiting, is seen by the
     age of `traffic.ready` in the home.
 
-    Raises:
-        UsageError: Production began with another week than `start`.
+    Where production began with another week than `start`, it goes on from there and says so: a container that is made anew with another
+    wish would only fail and be started again.
     """
     from mlops_lab.settings import load_settings
 
@@ -49,3 +49,8 @@ def play_forever(output: Output, minute_s: float, start: "Window | None" = None)
                 said = about
                 output.say(f"    waiting          {error.what} Traffic goes on by itself. Next: {error.next_step}")
             time.sleep(RETRY_S)
+        except UsageError as error:
+            if start is None:
+                raise
+            output.say(f"{error.what} Traffic goes on from there.")
+            start = None
