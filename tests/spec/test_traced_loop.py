@@ -1,22 +1,24 @@
 """One trace from a request to its outcome, and a chain of linked ones from a decision to the swap."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, sleep
 from types import SimpleNamespace
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from feedback_builders import a_report
 from mlops_lab.bootstrap.founding import found
-from mlops_lab.bootstrap.telemetry import spans_of
+from mlops_lab.bootstrap.telemetry import send_metrics, spans_of
 from mlops_lab.clock import FixedClock
 from mlops_lab.errors import NotEnoughData
 from mlops_lab.events import ANSWERS, CONTROL, FEEDBACK, Message, relay
 from mlops_lab.events.topics import ALL_TOPICS
 from mlops_lab.events.wire import encode
-from mlops_lab.pipelines import train
+from mlops_lab.pipelines import train, worker
 from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.handlers import TRAINING, WATCHING, handle
 from mlops_lab.pipelines.ship import ship
@@ -31,7 +33,9 @@ from mlops_lab.serving.loaded import Slot
 from mlops_lab.settings import TelemetrySettings
 from mlops_lab.telemetry import Kind, Span, Spans, TraceContext
 from mlops_lab.telemetry.book import TraceBook
+from mlops_lab.telemetry.metrics import Family, MetricsSender
 from mlops_lab.training import export
+from otlp_receiver import Receiver
 from pipeline_builders import FEATURES, NOW, SmallLab, a_training, established, serve, training_flow, week
 from shipping_builders import TRACE as REQUEST
 from shipping_builders import answers, feedback, write
@@ -208,3 +212,31 @@ def test_evidence_is_asked_for_all_of_a_chain(tmp_path: Path) -> None:
     seen = spans_in(tmp_path.iterdir())
     assert len(seen) == 5
     assert (requests_to_outcomes(seen), decisions_to_swaps(seen)) == ([], [])
+
+
+def test_the_loops_numbers_go_out_by_otlp_from_the_watcher(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = Receiver()
+    lab.settings = lab.settings.model_copy(update={"telemetry": TelemetrySettings(otlp=receiver.address)})
+    asked: list[MetricsSender | None] = []
+
+    def at_once(said: TelemetrySettings, process: str, instance: str, collect: Callable[[], Iterable[Family]]) -> None:
+        assert process == "watcher"
+        asked.append(send_metrics(said, process, instance, collect, every_s=0.05))
+
+    monkeypatch.setattr(worker, "send_metrics", at_once)
+    worker._send_metrics(lab, TRAINING)
+    assert asked == []
+    worker._send_metrics(lab, WATCHING)
+    ends = monotonic() + 15
+    while not receiver.requests and monotonic() < ends:
+        sleep(0.02)
+    assert asked[0] is not None
+    asked[0].close()
+    receiver.close()
+
+    path, _, body = receiver.requests[0]
+    assert path == "/v1/metrics"
+    (resource,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
+    assert {each.value.string_value for each in resource.resource.attributes if each.key == "service.name"} == {"watcher"}
+    found = {each.name: each for scope in resource.scope_metrics for each in scope.metrics}
+    assert found["lab_loop_readable"].gauge.data_points[0].as_double == 1.0

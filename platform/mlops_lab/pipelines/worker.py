@@ -12,7 +12,7 @@ from types import FrameType
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.running import workers_of
 from mlops_lab.bootstrap.services import WATCHER
-from mlops_lab.bootstrap.telemetry import send_logs
+from mlops_lab.bootstrap.telemetry import send_logs, send_metrics
 from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, ServiceError, UnknownName
 from mlops_lab.events import CONTROL, Delivery
 from mlops_lab.events.dead import bury
@@ -174,6 +174,14 @@ def _serve_metrics(lab: Lab, duty: Duty) -> None:
         raise ServiceError(f"/metrics cannot be served at {said.host}:{said.port}: {error.strerror}.", "set LAB_METRICS__PORT.") from error
 
 
+def _send_metrics(lab: Lab, duty: Duty) -> None:
+    """The same numbers by OTLP, where the settings ask for it. Raises SettingsWrong."""
+    if duty.name == WATCHER and lab.settings.telemetry.otlp:
+        from mlops_lab.pipelines.on_prometheus import LoopMetrics
+
+        send_metrics(lab.settings.telemetry, duty.name, "", LoopMetrics(Lab(lab.settings), workers_of(lab.settings)).collect)
+
+
 def _duty(arguments: list[str], lab: Lab) -> Duty:
     known = duties(lab)
     if len(arguments) != 1 or arguments[0] not in known:
@@ -199,6 +207,7 @@ def main() -> int:
         signal.signal(signal.SIGINT, on_signal)
         _relay(lab)
         _serve_metrics(lab, duty)
+        _send_metrics(lab, duty)
         ready.write_text("ready\n", encoding="utf-8")
         worker.run()
     except LabError as error:
