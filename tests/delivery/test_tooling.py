@@ -90,7 +90,7 @@ def test_ci_runs_lint_then_tests_then_faults_and_takes_no_argument() -> None:
     script = ROOT / ".ci" / "run"
     subprocess.run(["bash", "-n", str(script)], check=True)
     steps = re.findall(r"^step make ([\w-]+)", script.read_text(), re.MULTILINE)
-    assert steps[-5:] == ["lint", "test", "test-services", "chaos-events-short", "chaos-short"]
+    assert steps[-6:] == ["lint", "test", "test-services", "chaos-events-short", "chaos-short", "test-compose"]
     refused = subprocess.run(["bash", str(script), "fast"], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "no argument" in refused.stderr
