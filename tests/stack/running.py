@@ -45,6 +45,7 @@ class Stack:
         empty.touch()
         commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
         own = {"COMPOSE_ENV_FILES": str(empty), "STACK_BUS": "kafka", "STACK_STORE": "redis", "GIT_COMMIT": commit}
+        own |= {"STACK_OTLP": "http://otel-collector:4318", "TRACE_SAMPLE": "0.05"}
         return cls(project, ports | own)
 
     def port(self, name: str) -> int:

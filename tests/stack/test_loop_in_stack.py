@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stack.running import Stack
+from stack.traces import collected, decisions_to_swaps, requests_to_outcomes
 
 INSIDE = (Path(__file__).parent / "story_inside.py").read_text()
 DASHBOARDS = Path(__file__).resolve().parents[2] / "platform" / "deploy" / "observability" / "grafana" / "dashboards"
@@ -61,6 +62,16 @@ def test_every_panel_has_data_after_the_loop(stack: Stack, played: dict[str, Any
                 if not query(stack, target["expr"]) and target["expr"] not in EMPTY_WITH_REASON:
                     empty.append(f"{path.stem}: {panel['title']}: {target['expr']}")
     assert empty == []
+
+
+def test_a_trace_runs_to_the_outcome_and_links_lead_from_a_decision_to_the_swap(
+    stack: Stack, played: dict[str, Any], tmp_path: Path
+) -> None:
+    """Read from what the collector wrote, across five processes and Kafka."""
+    spans = collected(stack, tmp_path / "traces")
+
+    assert len(requests_to_outcomes(spans)) > 100
+    assert decisions_to_swaps(spans)
 
 
 def test_prometheus_reaches_what_it_watches(stack: Stack) -> None:
