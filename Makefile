@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down doctor test test-services test-compose lint fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock clean clean-caches clean-env
+.PHONY: help install env data demo up down doctor test test-services test-compose lint lint-stack fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock clean clean-caches clean-env
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ lint: env ## Check style, format, types, the direction of imports, and the Docke
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/hadolint platform/deploy/docker/Dockerfile
+
+lint-stack: env ## Check rules with their tests, queries of dashboards, Prometheus' and Alertmanager's configuration (wants promtool, amtool)
+	PYTHON=$(CURDIR)/$(BIN)/python bash platform/deploy/observability/lint.sh
 
 fmt: env ## Repair style and format where a tool can
 	$(BIN)/ruff check --fix .

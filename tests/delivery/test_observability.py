@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,6 +105,22 @@ def test_the_json_of_a_dashboard_is_what_its_code_says() -> None:
         written = (DASHBOARDS.FOLDER / f"{uid}.json").read_text()
         assert written == DASHBOARDS.text(uid), "run platform/deploy/observability/grafana/dashboards.py"
         assert json.loads(written)["panels"]
+
+
+def test_promtool_gets_every_query_of_a_dashboard() -> None:
+    [group] = json.loads(DASHBOARDS.as_rules())["groups"]
+
+    assert {rule["expr"] for rule in group["rules"]} == {query for _, panel in PANELS for _, query in panel.queries}
+
+
+@pytest.mark.parametrize("missing", ["PROMTOOL", "AMTOOL"])
+def test_checks_whose_tool_is_missing_fail_and_say_where_it_is_to_be_had(missing: str) -> None:
+    tools = {"PROMTOOL": "true", "AMTOOL": "true", missing: "no-such-tool"}
+    command = ["bash", str(FOLDER / "lint.sh")]
+    done = subprocess.run(command, env=dict(os.environ) | tools, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "There is no no-such-tool.\nNext: apt install prometheus" in done.stderr
 
 
 @pytest.mark.parametrize("name", sorted(ALERTS))

@@ -1,6 +1,10 @@
-"""The dashboards as code: run as a program, this writes the JSON beside it. A test sees that the JSON is what this says."""
+"""The dashboards as code: run as a program, this writes the JSON beside it. A test sees that the JSON is what this says.
+
+With `--as-rules` it prints every query as a recording rule instead, so that promtool can read them.
+"""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -289,7 +293,17 @@ def text(uid: str) -> str:
     return json.dumps(dashboard(uid), indent=1, ensure_ascii=False) + "\n"
 
 
+def as_rules() -> str:
+    """All queries in the form of a rule file; JSON is YAML, too."""
+    queries = [query for _, panels in DASHBOARDS.values() for panel in panels for _, query in panel.queries]
+    rules = [{"record": f"lab:query_{number}", "expr": query} for number, query in enumerate(dict.fromkeys(queries))]
+    return json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}, indent=1)
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--as-rules"]:
+        print(as_rules())
+        return
     FOLDER.mkdir(exist_ok=True)
     for uid in DASHBOARDS:
         (FOLDER / f"{uid}.json").write_text(text(uid), encoding="utf-8")
