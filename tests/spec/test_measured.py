@@ -11,6 +11,9 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.errors import RegistryUnreachable
+from mlops_lab.features.shard import Shard
+from mlops_lab.pipelines.feature_status import FeatureStatus, status_file, write_status
+from mlops_lab.pipelines.guard import TRIAL
 from mlops_lab.pipelines.measured import DESCRIBED, PREFIX, measure
 from mlops_lab.pipelines.on_prometheus import LoopMetrics, serve
 from mlops_lab.settings import Settings
@@ -82,6 +85,26 @@ def test_an_order_is_open_until_it_has_ended_and_a_restart_forgets_nothing(lab: 
     assert again["open_order_age_seconds", ()] == 0
     assert again["orders_total", ("given",)] == again["orders_total", ("done",)] == 1
     assert again["last_training_seconds", ()] > 0
+
+
+def test_trials_of_canaries_are_counted_by_how_they_ended(lab: Lab) -> None:
+    for assignment, outcome in (("3", "abort"), ("5", "passed"), ("7", "abort")):
+        lab.ledger.record(TRIAL, assignment, {"outcome": outcome}, at=AT, by=PLATFORM, why="a trial")
+
+    now = said(lab)
+
+    assert (now["canary_trials_total", ("abort",)], now["canary_trials_total", ("passed",)]) == (2, 1)
+
+
+def test_the_stream_processor_is_told_of_only_where_a_home_has_one(lab: Lab) -> None:
+    """A home that had one under other settings keeps its last words, which would be a silence that never ends."""
+    words = FeatureStatus(1, 1e9, 1e9, "working", None, 1000, {}, {"observations": [3, 4]}, {"applied": 9}, {}, 1e9, "e", 0, 0, 0)
+    write_status(status_file(lab.home, Shard().group), words)
+
+    with_one = {sample.name: sample.value for sample in measure(lab, ["watcher", "features"])}
+
+    assert (with_one["processor_behind"], with_one["processor_watermark_seconds"]) == (7, 1000)
+    assert not [name for name, _ in said(lab) if name.startswith("processor_")]
 
 
 def test_every_number_is_described_and_every_label_has_a_value(lab: Lab) -> None:

@@ -9,12 +9,15 @@ from math import nan
 from typing import Any
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.services import FEATURES
 from mlops_lab.clock import from_iso
 from mlops_lab.events import ANSWERS, CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES
 from mlops_lab.events.topics import dead_of
 from mlops_lab.features.shard import Shard
+from mlops_lab.monitoring.canary import Outcome as TrialOutcome
 from mlops_lab.pipelines.backlog import backlog
 from mlops_lab.pipelines.feature_status import read_status, status_file
+from mlops_lab.pipelines.guard import TRIAL
 from mlops_lab.registry.ledger import OVERDUE, Fact
 from mlops_lab.registry.version import Role
 from mlops_lab.retraining.decision import Outcome
@@ -36,6 +39,7 @@ DESCRIBED: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "champion_version": (GAUGE, "The version that has the traffic by the ledger, 0 for none.", ()),
     "versions_total": (COUNTER, "Registered versions.", ()),
     "assignments_total": (COUNTER, "Times the traffic was given to a version, by kind.", ("kind",)),
+    "canary_trials_total": (COUNTER, "Trials of canaries that have ended, by how.", ("outcome",)),
     "judgements_total": (COUNTER, "Judged versions by outcome.", ("outcome",)),
     "orders_total": (COUNTER, "Training orders by what became of them.", ("state",)),
     "open_order_age_seconds": (GAUGE, "Wall time since the oldest training order that has not ended was given; 0 without one.", ()),
@@ -117,6 +121,9 @@ def _versions(lab: Lab) -> Iterator[Sample]:
     outcomes = Counter(str(fact.body["outcome"]) for fact in lab.ledger.facts("judgement"))
     for outcome in ("promote", "keep"):
         yield Sample("judgements_total", outcomes[outcome], (outcome,))
+    trials = Counter(str(fact.body["outcome"]) for fact in lab.ledger.facts(TRIAL))
+    for ended in (TrialOutcome.PASSED, TrialOutcome.ABORT):
+        yield Sample("canary_trials_total", trials[ended.value], (ended.value,))
 
 
 def _orders(lab: Lab, now: float) -> Iterator[Sample]:
@@ -171,6 +178,8 @@ def _workers(lab: Lab, workers: Sequence[str]) -> Iterator[Sample]:
     for name in workers:
         sign = lab.home / f"{name}.ready"
         yield Sample("worker_heard_seconds", sign.stat().st_mtime if sign.exists() else nan, (name,))
+    if FEATURES not in workers:  # what a processor of former days has left in the home is not silence
+        return
     said = read_status(status_file(lab.home, Shard().group))
     if said is None:
         return

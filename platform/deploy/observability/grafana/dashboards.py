@@ -84,6 +84,7 @@ DASHBOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
             ),
             Panel("Decisions", "none", "How weeks ended so far.", [("{{outcome}}", "lab_loop_decisions_total")]),
             Panel("The traffic was given away", "none", "Promotions, rollbacks, overrides.", [("{{kind}}", "lab_loop_assignments_total")]),
+            Panel("Canaries", "none", "Trials that have ended: passed, or aborted.", [("{{outcome}}", "lab_loop_canary_trials_total")]),
             Panel(
                 "Judged",
                 "none",
@@ -206,6 +207,12 @@ DASHBOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
             ),
             Panel(
                 "Stream processor behind", "none", "Events that are not in the online store yet.", [("behind", "lab_loop_processor_behind")]
+            ),
+            Panel(
+                "Watermark of the stream processor",
+                "dateTimeAsIso",
+                "Event time up to which facts are in the online store; it stands when nothing comes, or nothing is taken in.",
+                [("watermark", "lab_loop_processor_watermark_seconds * 1000")],
             ),
             Panel(
                 "Since a worker was heard",
