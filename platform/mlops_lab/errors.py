@@ -9,7 +9,7 @@ LabError
 ├── ServiceError       BusUnreachable (BusReplaced, BusTooSlow, BusRefused, TopicMissing, TopicDiffers), MessageUnreadable,
 │                      RegistryUnreachable, OrchestratorUnreachable, StoreUnreachable, FeatureStoreUnreachable, FeaturesRefused,
 │                      LogUnwritable, PortInUse, ServiceNotReady
-└── UsageError         SettingsWrong, HomeInUse, UnknownName
+└── UsageError         SettingsWrong, HomeInUse, UnknownName, OrchestratorRefused
 """
 
 import difflib
@@ -363,7 +363,7 @@ class RegistryUnreachable(ServiceError):
 
 
 class OrchestratorUnreachable(ServiceError):
-    """The Prefect server does not answer, or refuses."""
+    """The Prefect server does not answer, or fails."""
 
     @classmethod
     def at(cls, where: str, why: str) -> Self:
@@ -448,6 +448,15 @@ class UsageError(LabError):
     """The command or a setting cannot be followed as given."""
 
     exit_code = 2
+
+
+class OrchestratorRefused(UsageError):
+    """The Prefect server answers, and will not do what it was asked: asking again would change nothing."""
+
+    @classmethod
+    def of(cls, where: str, asked: str, status: int, why: str) -> Self:
+        hint = "make deployments known with `lab flows register`, then order it anew."
+        return cls(f"Prefect at {where} refuses {asked} with {status}: {why}.", hint)
 
 
 class SettingsWrong(UsageError):

@@ -64,3 +64,14 @@ def test_an_event_starts_one_run_and_a_crash_another(prefect: PrefectApi) -> Non
     prefect._call("POST", f"/flow_runs/{run['id']}/set_state", crashed)
     (again,) = within(60, lambda: runs(prefect, attempt=2))
     assert again["parameters"] == parameters_of(ORDER) | {"attempt": 2}
+
+
+def test_a_crash_of_a_run_with_only_what_was_typed_is_begun_again_with_the_defaults(prefect: PrefectApi) -> None:
+    typed = {name: parameters_of(ORDER)[name] for name in ("order_id", "origin", "at")}
+    run = prefect.run_deployment("train/train", typed, "by-hand")
+
+    crashed = {"state": {"type": "CRASHED", "name": "Crashed", "message": "a test"}, "force": True}
+    prefect._call("POST", f"/flow_runs/{run}/set_state", crashed)
+
+    (again,) = within(60, lambda: runs(prefect, attempt=2))
+    assert again["parameters"] == typed | {"by": "trainer", "flip_share": 0.0, "traceparent": "", "attempt": 2}

@@ -1,8 +1,11 @@
 """Where trainings are deployments of a Prefect server: what it is told, that nothing is lost when it is away, and when all is done."""
 
 import json
+import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM
-from mlops_lab.errors import OrchestratorUnreachable, SettingsWrong
+from mlops_lab.errors import AuditBroken, OrchestratorRefused, OrchestratorUnreachable, SettingsWrong
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.pipelines.handlers import HANDING_OVER, duties, handle, has_open_orders
 from mlops_lab.pipelines.orders import TrainModel
@@ -35,6 +38,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str, Any]] = []
         self.down = False
+        self.refuses = 0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -48,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, method: str, body: Any) -> None:
         self.server.asked.append((method, self.path, body))
-        self.send_response(503 if self.server.down else 200)
+        self.send_response(self.server.refuses or (503 if self.server.down else 200))
         self.end_headers()
         self.wfile.write(json.dumps({"id": "an-id"}).encode())
 
@@ -140,6 +144,50 @@ def test_an_order_waits_for_a_server_that_is_down_instead_of_failing(lab: Lab, s
     assert not list(lab.ledger.facts("order_failed"))
 
 
+@pytest.mark.parametrize("given", [LOST, TrainModel("train-by-hand", AT, "trainer", origin="by hand").to_message("flight-delay")])
+def test_what_the_server_refuses_fails_with_its_reason_and_holds_up_nothing(lab: Lab, server: Server, given: Message) -> None:
+    lab.bus.publish(CONTROL, [given])
+    server.refuses = 422
+
+    Worker(lab, HANDING_OVER).step()
+
+    assert lab.bus.committed("watcher", CONTROL) == 1
+    [failed] = lab.ledger.facts("order_failed")
+    assert "422" in failed.body["what"]
+    assert not has_open_orders(lab)
+
+
+@pytest.mark.parametrize(("status", "error"), [(404, OrchestratorRefused), (429, OrchestratorUnreachable), (500, OrchestratorUnreachable)])
+def test_a_refusal_is_told_from_a_server_that_cannot(server: Server, status: int, error: type[Exception]) -> None:
+    server.refuses = status
+
+    with pytest.raises(error):
+        PrefectApi.of_environment(5).runs()
+
+
+def test_a_proxy_of_the_environment_is_not_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    assert PrefectApi.of_environment(5).run_deployment("train/train", {}, "key") == "an-id"
+
+
+def test_an_answer_that_is_no_http_is_a_server_out_of_reach() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"what?\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(OrchestratorUnreachable):
+            PrefectApi(f"http://127.0.0.1:{listener.getsockname()[1]}/api", 5).runs()
+        thread.join()
+
+
 @pytest.mark.parametrize("end", ["order_done", "order_failed"])
 def test_nothing_is_settled_before_an_order_has_ended(lab: Lab, server: Server, end: str) -> None:
     lab.bus.publish(CONTROL, [LOST])
@@ -174,3 +222,21 @@ def test_a_server_that_nobody_named_is_a_setting_to_set(monkeypatch: pytest.Monk
 
     with pytest.raises(SettingsWrong, match="PREFECT_API_URL"):
         PrefectApi.of_environment()
+
+
+def test_the_nightly_run_finds_a_row_that_the_trail_does_not_know(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trail that holds says nothing about a ledger that was edited."""
+    from mlops_lab.pipelines.deployed.on_prefect import verify_audit
+
+    lab.ledger.record("note", "a", {}, at=AT, by=PLATFORM, why="a test")
+    monkeypatch.setattr(Lab, "of_environment", lambda: lab)
+    verify_audit.fn()
+
+    with closing(sqlite3.connect(lab.home / "lab.db")) as db:
+        for (trigger,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            db.execute(f"DROP TRIGGER {trigger}")
+        assert db.execute("UPDATE fact SET subject = 'b'").rowcount == 1
+        db.commit()
+
+    with pytest.raises(AuditBroken, match="do not agree"):
+        verify_audit.fn()

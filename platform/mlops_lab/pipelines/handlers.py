@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM, TRAINER
 from mlops_lab.clock import from_iso, iso
-from mlops_lab.errors import LabError, OrchestratorUnreachable, ServiceError
+from mlops_lab.errors import LabError, OrchestratorRefused, OrchestratorUnreachable, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
@@ -174,9 +174,14 @@ def start_training(message: Message, lab: Lab) -> None:
 def announce_lost_skill(message: Message, lab: Lab) -> None:
     """Skill was lost: tell the server, whose automation starts the training. Nothing here calls it."""
     order = TrainModel(order_id("train-retrain", message.data["window"]), message.at, TRAINER, origin="retrain")
-    _train_order(order.to_message(lab.model), lab)
+    told = order.to_message(lab.model)
+    _train_order(told, lab)
     payload = parameters_of(order, current_traceparent() or message.traceparent) | {"window": message.data["window"]}
-    PrefectApi.of_environment(lab.settings.orchestration.timeout_s).emit(SKILL_LOST, message.id, lab.model, payload, message.at)
+    try:
+        PrefectApi.of_environment(lab.settings.orchestration.timeout_s).emit(SKILL_LOST, message.id, lab.model, payload, message.at)
+    except OrchestratorRefused as error:
+        _keep_failure("order_failed", told, error, lab)
+        raise
 
 
 def run_ingest(message: Message, lab: Lab) -> None:

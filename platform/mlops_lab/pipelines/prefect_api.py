@@ -4,6 +4,7 @@ Prefect's own client would cost each process two seconds and 80 MB, and loses ev
 server when the call returns.
 """
 
+import http.client
 import json
 import os
 import urllib.error
@@ -15,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlops_lab.clock import iso
-from mlops_lab.errors import OrchestratorUnreachable, SettingsWrong
+from mlops_lab.errors import OrchestratorRefused, OrchestratorUnreachable, SettingsWrong
 from mlops_lab.pipelines.orders import TrainModel
 
 TRAIN = "train/train"
@@ -74,6 +75,7 @@ class PrefectApi:
 
         Raises:
             OrchestratorUnreachable: The server has it not, or may have it not; telling it again is right.
+            OrchestratorRefused: It will not have it, however often it is told.
         """
         identifier = uuid.uuid5(_EVENTS, f"{event} {cause}")
         said = {
@@ -87,7 +89,7 @@ class PrefectApi:
         return identifier
 
     def run_deployment(self, deployment: str, parameters: Mapping[str, Any], key: str) -> str:
-        """Order a run; the same key again is the same run. Returns the run's id. Raises OrchestratorUnreachable."""
+        """Order a run; the same key again is the same run. Returns the run's id. Raises OrchestratorUnreachable, OrchestratorRefused."""
         found = self._call("GET", f"/deployments/name/{deployment}")
         run = self._call(
             "POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": dict(parameters), "idempotency_key": key, "state": _NOW}
@@ -103,14 +105,20 @@ class PrefectApi:
         data = None if body is None else json.dumps(body).encode()
         asked = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(asked, timeout=self._timeout_s) as answer:
+            with _DIRECT.open(asked, timeout=self._timeout_s) as answer:
                 content = answer.read()
                 return json.loads(content) if content else None
         except urllib.error.HTTPError as error:
             said = error.read(500).decode("utf-8", "replace")
+            if 400 <= error.code < 500 and error.code not in _LATER:
+                raise OrchestratorRefused.of(self.url, f"{method} {path}", error.code, said) from error
             raise OrchestratorUnreachable.at(self.url, f"{method} {path}: {error.code} {said}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise OrchestratorUnreachable.at(self.url, str(error)) from error
 
 
 _NOW = {"type": "SCHEDULED"}
+_LATER = frozenset({408, 425, 429})
+"""Statuses below 500 that say: not now."""
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Past any proxy of the environment: the server is a part of the platform."""
