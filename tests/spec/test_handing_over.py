@@ -168,6 +168,7 @@ def test_a_refusal_is_told_from_a_server_that_cannot(server: Server, status: int
 def test_a_proxy_of_the_environment_is_not_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setattr("urllib.request._opener", None)  # or one that was made before the proxy was named is used
 
     assert PrefectApi.of_environment(5).run_deployment("train/train", {}, "key") == "an-id"
 
