@@ -5,6 +5,10 @@ import json
 import os
 import re
 import subprocess
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +17,7 @@ import pytest
 import yaml
 
 from mlops_lab.pipelines.measured import COUNTER, DESCRIBED, PREFIX
+from stack.dashboards import MAY_BE_EMPTY, empty_panels
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "platform" / "deploy" / "observability"
@@ -105,6 +110,42 @@ def test_the_json_of_a_dashboard_is_what_its_code_says() -> None:
         written = (DASHBOARDS.FOLDER / f"{uid}.json").read_text()
         assert written == DASHBOARDS.text(uid), "run platform/deploy/observability/grafana/dashboards.py"
         assert json.loads(written)["panels"]
+
+
+@pytest.fixture
+def prometheus() -> Iterator[str]:
+    """Knows a number for everything, but for what is not a number (`week_auc`) and what is not there (`pages`)."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            [asked] = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["query"]
+            value = {"metric": {}, "value": [0, "NaN" if "week_auc" in asked else "1"]}
+            body = json.dumps({"data": {"result": [] if "pages_total" in asked or "ALERTS" in asked else [value]}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_panel_without_data_is_found_and_so_is_one_without_a_number(prometheus: str) -> None:
+    assert empty_panels(prometheus) == [
+        "loop: Called a person: lab_loop_pages_total",
+        "loop: Skill of the champion: lab_loop_week_auc",
+    ]
+
+
+def test_what_may_be_empty_is_asked_by_a_dashboard_and_has_a_reason() -> None:
+    assert set(MAY_BE_EMPTY) <= {query for _, panel in PANELS for _, query in panel.queries}
+    assert all(MAY_BE_EMPTY.values())
 
 
 def test_promtool_gets_every_query_of_a_dashboard() -> None:

@@ -1,19 +1,17 @@
 """The whole loop on real services: Kafka, Redis, PostgreSQL, S3, MLflow, a Prefect server that trains. Nobody calls anything in between."""
 
 import json
-import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stack.dashboards import empty_panels, found
 from stack.running import Stack
 from stack.traces import collected, decisions_to_swaps, requests_to_outcomes
 
 INSIDE = (Path(__file__).parent / "story_inside.py").read_text()
-DASHBOARDS = Path(__file__).resolve().parents[2] / "platform" / "deploy" / "observability" / "grafana" / "dashboards"
-EMPTY_WITH_REASON = {'ALERTS{alertstate="firing"}': "nothing has to be wrong"}
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +52,7 @@ def test_nothing_that_was_asked_failed(played: dict[str, Any]) -> None:
 
 
 def test_every_panel_has_data_after_the_loop(stack: Stack, played: dict[str, Any]) -> None:
-    """Grafana asks Prometheus exactly this; its own image is not part of the tests."""
-    empty = []
-    for path in sorted(DASHBOARDS.glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            for target in panel["targets"]:
-                if not query(stack, target["expr"]) and target["expr"] not in EMPTY_WITH_REASON:
-                    empty.append(f"{path.stem}: {panel['title']}: {target['expr']}")
-    assert empty == []
+    assert empty_panels(prometheus(stack)) == []
 
 
 def test_a_trace_runs_to_the_outcome_and_links_lead_from_a_decision_to_the_swap(
@@ -75,10 +66,14 @@ def test_a_trace_runs_to_the_outcome_and_links_lead_from_a_decision_to_the_swap(
 
 
 def test_prometheus_reaches_what_it_watches(stack: Stack) -> None:
-    up = {result["metric"]["job"]: result["value"][1] for result in query(stack, "up")}
+    up = {result["metric"]["job"]: result["value"][1] for result in found(prometheus(stack), "up")}
 
     assert up.keys() >= {"inference", "watcher", "prometheus", "alertmanager"}
     assert set(up.values()) == {"1"}
+
+
+def prometheus(stack: Stack) -> str:
+    return f"http://127.0.0.1:{stack.port('prometheus')}"
 
 
 def prefect(stack: Stack, path: str, body: dict[str, Any]) -> Any:
@@ -87,14 +82,3 @@ def prefect(stack: Stack, path: str, body: dict[str, Any]) -> Any:
     )
     with urllib.request.urlopen(asked, timeout=30) as answer:
         return json.load(answer)
-
-
-def query(stack: Stack, expression: str) -> list[dict[str, Any]]:
-    """What Prometheus answers now, or knew at some moment of the last half hour."""
-    place = f"http://127.0.0.1:{stack.port('prometheus')}/api/v1/query?"
-    for asked in (expression, f"last_over_time(({expression})[30m:30s])"):
-        with urllib.request.urlopen(place + urllib.parse.urlencode({"query": asked}), timeout=30) as answer:
-            found = list(json.load(answer)["data"]["result"])
-        if found:
-            return found
-    return []
