@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -86,6 +87,40 @@ def test_a_replay_that_was_killed_leaves_the_turn_to_the_next(tmp_path: Path) ->
 
     with Turn(tmp_path).mine():
         pass
+
+
+def test_a_session_that_gives_way_stops_between_two_requests_and_lets_the_other_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats: list[float] = []
+    lab = Lab(Settings(home=tmp_path))
+    monkeypatch.setitem(vars(lab), "ledger", SimpleNamespace(champion=lambda: None))
+    session = Session(lab, lambda _: None, gives_way=True, beat=lambda: beats.append(time.monotonic()))
+    stopped = threading.Event()
+    playing = threading.Event()
+
+    async def play(weeks: object) -> None:
+        playing.set()
+        await session._give_way(SimpleNamespace(stop=stopped.set))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session, "_play", play)
+    monkeypatch.setattr(session, "_timeline", lambda week: None)
+    seen: list[bool] = []
+
+    def person() -> None:
+        playing.wait(5)
+        time.sleep(0.7)
+        seen.append(stopped.is_set())
+        with Turn(tmp_path, patience_s=10).mine():
+            seen.append(stopped.is_set())
+
+    thread = threading.Thread(target=person)
+    thread.start()
+    with pytest.raises(HomeInUse, match="asked for its turn"):
+        session.play(1)
+    thread.join(5)
+    session.journal.close()
+
+    assert seen == [False, True]
+    assert len(beats) >= 2
 
 
 # --- where production begins ----------------------------------------------------------------------------------------------------------
