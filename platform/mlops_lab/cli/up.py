@@ -65,8 +65,10 @@ def command(output: Output, replicas: int | None, parts: "Chosen | None", leave_
     show(output, supervisor.up(services, output.say))
     if lab.ledger.current(Role.CHAMPION) is None:
         output.say("")
-        output.say("No model serves in this home yet. Next: `lab ingest 2013-01` (then 02 and 03), `lab train`,")
-        output.say("`lab promote 1 --as approver`, `lab replay`; or `lab down` and `make demo` for the whole loop in one go.")
+        output.say(
+            "No model serves in this home yet. Next: `lab begin` makes the first (step by step: `lab ingest 2013-01`, then 02 and 03,"
+        )
+        output.say("`lab train`, `lab promote 1`), then `lab replay`; or `lab down` and `make demo` for the whole loop in one go.")
     else:
         output.say("")
         output.say("Next: `lab replay` lets a week go by, `lab break concept-shift` closes a runway, `lab down` stops everything.")
