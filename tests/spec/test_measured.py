@@ -7,16 +7,20 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from feedback_builders import a_report
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.errors import RegistryUnreachable
+from mlops_lab.events import FEEDBACK
 from mlops_lab.features.shard import Shard
 from mlops_lab.pipelines.feature_status import FeatureStatus, status_file, write_status
+from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.guard import TRIAL
 from mlops_lab.pipelines.measured import DESCRIBED, PREFIX, measure
 from mlops_lab.pipelines.on_prometheus import LoopMetrics, serve
 from mlops_lab.settings import Settings
+from pipeline_builders import SmallLab
 
 AT = datetime(2013, 7, 1, 12, tzinfo=UTC)
 RECORD = {
@@ -85,6 +89,18 @@ def test_an_order_is_open_until_it_has_ended_and_a_restart_forgets_nothing(lab: 
     assert again["open_order_age_seconds", ()] == 0
     assert again["orders_total", ("given",)] == again["orders_total", ("done",)] == 1
     assert again["last_training_seconds", ()] > 0
+
+
+def test_a_reported_outcome_waits_until_it_is_in_its_table(tmp_path: Path) -> None:
+    lab = SmallLab(tmp_path)
+    found(lab)
+    assert said(lab)["outcomes_waiting", ()] == 0
+
+    lab.bus.publish(FEEDBACK, [a_report(1), a_report(2)])
+    assert said(lab)["outcomes_waiting", ()] == 2
+
+    assert take_in_feedback(lab) == 2
+    assert said(lab)["outcomes_waiting", ()] == 0
 
 
 def test_trials_of_canaries_are_counted_by_how_they_ended(lab: Lab) -> None:

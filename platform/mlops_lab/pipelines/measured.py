@@ -17,6 +17,7 @@ from mlops_lab.features.shard import Shard
 from mlops_lab.monitoring.canary import Outcome as TrialOutcome
 from mlops_lab.pipelines.backlog import backlog
 from mlops_lab.pipelines.feature_status import read_status, status_file
+from mlops_lab.pipelines.feedback import awaited
 from mlops_lab.pipelines.guard import TRIAL
 from mlops_lab.registry.ledger import OVERDUE, Fact
 from mlops_lab.registry.version import Role
@@ -47,6 +48,7 @@ DESCRIBED: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "decay_to_better_seconds": (GAUGE, "Wall time from the last decision to retrain to the promotion that followed.", ()),
     "pages_total": (COUNTER, "Times a person was called.", ()),
     "failures_total": (COUNTER, "Orders and facts that could not be carried out.", ("kind",)),
+    "outcomes_waiting": (GAUGE, "Reported outcomes on the bus that are not in their table yet.", ()),
     "overdue_outcomes_total": (COUNTER, "Outcomes that waited for their prediction for too long.", ()),
     "log_backlog_bytes": (GAUGE, "Bytes of a replica's prediction log that are not in the tables.", ("replica",)),
     "log_backlog_age_seconds": (GAUGE, "Wall time since the oldest of them was written; 0 when none waits.", ("replica",)),
@@ -167,6 +169,7 @@ def _ways(lab: Lab, now: float) -> Iterator[Sample]:
         since = one.unshipped_since
         yield Sample("log_backlog_age_seconds", max(0.0, now - since.timestamp()) if since else 0.0, (one.replica,))
     yield Sample("outbox_pending", len(lab.outbox.pending(_OUTBOX_LIMIT)))
+    yield Sample("outcomes_waiting", awaited(lab))
     waiting = lab.bus.waiting()
     for topic in (ANSWERS, CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES):
         yield Sample("spool_waiting", waiting.get(topic, 0), (topic,))

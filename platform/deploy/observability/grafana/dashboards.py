@@ -178,6 +178,12 @@ DASHBOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
                 "heatmap",
             ),
             Panel(
+                "Outcomes not taken in",
+                "none",
+                "Reported, and not in their table yet; the watcher takes them in every few seconds.",
+                [("waiting", "lab_loop_outcomes_waiting")],
+            ),
+            Panel(
                 "Outcomes without a prediction",
                 "none",
                 "Waited for too long, and are flagged.",
