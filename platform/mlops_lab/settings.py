@@ -205,6 +205,9 @@ class OrchestrationSettings(Section):
         "workers", description="A worker of the home, or deployments of a Prefect server that automations start."
     )
     timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds after which a Prefect server that does not answer is down.")
+    patience_s: float = Field(
+        600.0, gt=0, description="Seconds after which an open order without a run is given again, and one whose runs are over has failed."
+    )
 
 
 class MetricsSettings(Section):

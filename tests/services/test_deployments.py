@@ -69,6 +69,9 @@ def test_an_event_starts_one_run_and_a_crash_another(prefect: PrefectApi) -> Non
 def test_a_crash_of_a_run_with_only_what_was_typed_is_begun_again_with_the_defaults(prefect: PrefectApi) -> None:
     typed = {name: parameters_of(ORDER)[name] for name in ("order_id", "origin", "at")}
     run = prefect.run_deployment("train/train", typed, "by-hand")
+    [told] = prefect.runs_of_orders()
+    assert (told.order, told.state) == (ORDER.id, "SCHEDULED")
+    assert told.since.tzinfo is not None
 
     crashed = {"state": {"type": "CRASHED", "name": "Crashed", "message": "a test"}, "force": True}
     prefect._call("POST", f"/flow_runs/{run}/set_state", crashed)

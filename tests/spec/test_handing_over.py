@@ -15,11 +15,14 @@ import pytest
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM
-from mlops_lab.errors import AuditBroken, OrchestratorRefused, OrchestratorUnreachable, SettingsWrong
+from mlops_lab.cli.output import Output
+from mlops_lab.cli.train import carried_out
+from mlops_lab.errors import AuditBroken, OrchestratorRefused, OrchestratorUnreachable, SettingsWrong, TrainingFailed
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.pipelines.handlers import HANDING_OVER, duties, handle, has_open_orders
+from mlops_lab.pipelines.ordered import follow_up
 from mlops_lab.pipelines.orders import TrainModel
-from mlops_lab.pipelines.prefect_api import SKILL_LOST, PrefectApi
+from mlops_lab.pipelines.prefect_api import SKILL_LOST, PrefectApi, parameters_of
 from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.settings import OrchestrationSettings, Settings
 
@@ -39,6 +42,7 @@ class Server(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, Any]] = []
         self.down = False
         self.refuses = 0
+        self.runs: list[dict[str, Any]] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -54,7 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((method, self.path, body))
         self.send_response(self.server.refuses or (503 if self.server.down else 200))
         self.end_headers()
-        self.wfile.write(json.dumps({"id": "an-id"}).encode())
+        found = self.server.runs if self.path.endswith("/flow_runs/filter") else {"id": "an-id"}
+        self.wfile.write(json.dumps(found).encode())
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -241,3 +246,90 @@ def test_the_nightly_run_finds_a_row_that_the_trail_does_not_know(lab: Lab, monk
 
     with pytest.raises(AuditBroken, match="do not agree"):
         verify_audit.fn()
+
+
+def impatient(lab: Lab) -> Lab:
+    return Lab(lab.settings.model_copy(update={"orchestration": lab.settings.orchestration.model_copy(update={"patience_s": 0.001})}))
+
+
+def a_run(state: str, order: str = "train-x", since: datetime = AT) -> dict[str, Any]:
+    said = {"timestamp": since.isoformat(), "message": "somebody ended it"}
+    return {"parameters": {"order_id": order}, "state_type": state, "state": said}
+
+
+DRILL = TrainModel("train-x", AT, "trainer", origin="drill", flip_share=0.4)
+
+
+@pytest.fixture
+def ordered(lab: Lab, server: Server) -> Lab:
+    """An order is open for longer than one is patient."""
+    handle(DRILL.to_message(lab.model), lab, HANDING_OVER)
+    server.asked.clear()
+    return impatient(lab)
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", "FAILED", "CRASHED", "COMPLETED"])
+def test_an_order_whose_runs_are_over_has_failed_and_says_why(ordered: Lab, server: Server, state: str) -> None:
+    server.runs = [a_run(state), a_run("RUNNING", "train-another")]
+
+    follow_up(ordered)
+
+    [failed] = ordered.ledger.facts("order_failed", "train-x")
+    assert f"{state.lower()}: somebody ended it" in failed.body["what"]
+    assert not has_open_orders(ordered)
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        [a_run("RUNNING")],
+        [a_run("SCHEDULED"), a_run("CRASHED")],
+        [a_run("CRASHED", since=datetime(2999, 1, 1, tzinfo=UTC))],  # just now: another attempt may be on its way
+    ],
+)
+def test_an_order_with_a_run_to_come_is_waited_for(ordered: Lab, server: Server, runs: list[dict[str, Any]]) -> None:
+    server.runs = runs
+
+    follow_up(ordered)
+
+    assert has_open_orders(ordered)
+    assert len(server.asked) == 1
+
+
+def test_an_order_that_the_server_lost_is_given_again_as_it_was(ordered: Lab, server: Server) -> None:
+    follow_up(ordered)
+
+    method, path, body = server.asked[-1]
+    assert (method, path) == ("POST", "/api/deployments/an-id/create_flow_run")
+    assert body["idempotency_key"] == "train-x"
+    assert body["parameters"] == parameters_of(DRILL)
+    assert has_open_orders(ordered)
+
+
+def test_a_lost_order_that_the_server_refuses_has_failed(ordered: Lab, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: PrefectApi, *given: object) -> str:
+        raise OrchestratorRefused.of("a server", "it", 404, "no such deployment")
+
+    monkeypatch.setattr(PrefectApi, "run_deployment", refused)
+
+    follow_up(ordered)
+
+    assert "404" in ordered.ledger.facts("order_failed", "train-x")[0].body["what"]
+
+
+def test_a_young_order_is_not_asked_about(lab: Lab, server: Server) -> None:
+    handle(DRILL.to_message(lab.model), lab, HANDING_OVER)
+    server.asked.clear()
+
+    follow_up(lab)
+
+    assert not server.asked
+
+
+def test_a_failed_order_that_is_repeated_says_that_it_failed_before(lab: Lab, server: Server) -> None:
+    lab.ledger.record("order_failed", DRILL.id, {"what": "no memory", "next": "y"}, at=AT, by=PLATFORM, why="no memory")
+
+    with pytest.raises(TrainingFailed, match=r"before and failed: no memory.*\n.*--origin"):
+        carried_out(Output(as_json=True), DRILL, lab)
+
+    assert not server.asked

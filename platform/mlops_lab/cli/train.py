@@ -99,6 +99,10 @@ def _have_carried_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
     from mlops_lab.pipelines.prefect_api import PrefectApi
 
     api = PrefectApi.of_environment(lab.settings.orchestration.timeout_s)
+    for fact in lab.ledger.facts("order_failed", order.id):
+        raise TrainingFailed(
+            f"Order {order.id} was given before and failed: {fact.body['what']}", "when that is mended, order anew with another --origin."
+        )
     require_works(lab.settings, WATCHER)
     lab.bus.publish(CONTROL, [order.to_message(lab.model)])
     began, told = time.monotonic(), ""

@@ -16,6 +16,7 @@ from mlops_lab.pipelines.captured import first_moment
 from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.guard import CanaryGuard
 from mlops_lab.pipelines.ingest import ingest
+from mlops_lab.pipelines.ordered import follow_up, open_orders
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.overdue import flag_overdue
 from mlops_lab.pipelines.pins import take_in_pins
@@ -158,6 +159,8 @@ def _train_order(message: Message, lab: Lab) -> TrainModel:
     order = TrainModel.from_message(message)
     assert isinstance(order, TrainModel)
     body = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}
+    if order.flip_share:
+        body["flip_share"] = str(order.flip_share)
     lab.ledger.record("order", order.id, body, at=order.at, by=order.by, why=order.origin)
     return order
 
@@ -220,6 +223,15 @@ def ship_and_prepare(lab: Lab) -> None:
     lab.drift.prepare()
 
 
+def prepare_and_follow_up(lab: Lab) -> None:
+    """The same where a server trains, and what became of its orders."""
+    ship_and_prepare(lab)
+    try:
+        follow_up(lab)
+    except LabError as error:  # asked again in a few seconds; a worker that is told to stop does not wait for a server
+        log.error("orders.unknown", extra={"why": error.what, "next": error.next_step})
+
+
 WATCHING = Duty(
     "watcher",
     orders={IngestBatch.TYPE: run_ingest},
@@ -239,6 +251,7 @@ HANDING_OVER = replace(
     WATCHING,
     orders={**WATCHING.orders, TrainModel.TYPE: start_training, PromoteModel.TYPE: run_promotion},
     facts={**WATCHING.facts, **TRAINING.facts, "SkillLost": announce_lost_skill},
+    idle=prepare_and_follow_up,
 )
 """The one worker where trainings are deployments of a Prefect server."""
 
@@ -250,5 +263,4 @@ def duties(lab: Lab) -> Mapping[str, Duty]:
 
 def has_open_orders(lab: Lab) -> bool:
     """Whether a training was ordered that neither ended nor failed."""
-    ended = {fact.subject for kind in ("order_done", "order_failed") for fact in lab.ledger.facts(kind)}
-    return any(fact.subject not in ended for fact in lab.ledger.facts("order"))
+    return bool(open_orders(lab))

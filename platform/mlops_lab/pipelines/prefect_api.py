@@ -44,6 +44,23 @@ class FlowRun:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class OrderRun:
+    """One run of an order.
+
+    Attributes:
+        order: Id of the order.
+        state: As in FlowRun.
+        since: When it came to that state, wall time.
+        message: What is said of the state; may be empty.
+    """
+
+    order: str
+    state: str
+    since: datetime
+    message: str
+
+
 class PrefectApi:
     """One server.
 
@@ -100,6 +117,22 @@ class PrefectApi:
         """The runs, oldest first; the newest so many. Raises OrchestratorUnreachable."""
         found = self._call("POST", "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": limit})
         return [FlowRun(str(run["name"]), str(run["state_type"])) for run in reversed(found)]
+
+    def runs_of_orders(self, limit: int = 200) -> list[OrderRun]:
+        """The newest runs of the training deployment, newest first. Raises OrchestratorUnreachable, OrchestratorRefused."""
+        flow, deployment = TRAIN.split("/")
+        asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [deployment]}}}
+        found = self._call("POST", "/flow_runs/filter", asked | {"sort": "EXPECTED_START_TIME_DESC", "limit": limit})
+        return [
+            OrderRun(
+                str(run["parameters"].get("order_id", "")),
+                str(run["state_type"]),
+                datetime.fromisoformat(run["state"]["timestamp"]),
+                str(run["state"].get("message") or ""),
+            )
+            for run in found
+            if run.get("state")
+        ]
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -1,0 +1,76 @@
+"""Training orders that runs of a Prefect server carry out, followed until they end: one that stayed open would hold back every retraining.
+
+The ledger is what counts: a server may lose events in a restart, and a person may cancel a run.
+"""
+
+import logging
+from datetime import timedelta
+
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.identities import PLATFORM
+from mlops_lab.clock import from_iso
+from mlops_lab.errors import OrchestratorRefused
+from mlops_lab.pipelines.orders import TrainModel
+from mlops_lab.pipelines.prefect_api import TRAIN, OrderRun, PrefectApi, parameters_of
+from mlops_lab.registry.ledger import Fact
+
+_OVER = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+_NEXT = "see `lab flows` and the run's log on the server, then `lab train` with another --origin."
+
+log = logging.getLogger(__name__)
+
+
+def open_orders(lab: Lab) -> list[Fact]:
+    """The trainings that were ordered and neither ended nor failed, oldest first."""
+    ended = {fact.subject for kind in ("order_done", "order_failed") for fact in lab.ledger.facts(kind)}
+    return [fact for fact in lab.ledger.facts("order") if fact.subject not in ended]
+
+
+def follow_up(lab: Lab) -> None:
+    """Look after orders that are open for longer than `orchestration.patience_s`: one without a run is given to the server again, one whose
+    runs are all over is recorded as failed.
+
+    Raises:
+        OrchestratorUnreachable: Nothing is known; look again later.
+    """
+    patience, now = timedelta(seconds=lab.settings.orchestration.patience_s), lab.clock.now()
+    if not any(now - fact.recorded_at > patience for fact in open_orders(lab)):
+        return
+    api = PrefectApi.of_environment(lab.settings.orchestration.timeout_s)
+    runs = api.runs_of_orders()
+    for fact in open_orders(lab):  # read after the runs: an order ends before its run does
+        if now - fact.recorded_at <= patience:
+            continue
+        own = [run for run in runs if run.order == fact.subject]
+        if not own:
+            _give_again(fact, api, lab)
+        elif all(run.state in _OVER and now - run.since > patience for run in own):
+            _end(fact, own[0], lab)
+
+
+def _give_again(fact: Fact, api: PrefectApi, lab: Lab) -> None:
+    """The event or the run was lost. The server makes one run of the same key, so looking again soon does no harm."""
+    order = TrainModel(
+        fact.subject, from_iso(fact.body["at"]), fact.by, origin=fact.body["origin"], flip_share=float(fact.body.get("flip_share", 0))
+    )
+    log.info("order.given_again", extra={"order": order.id})
+    try:
+        api.run_deployment(TRAIN, parameters_of(order), order.id)
+    except OrchestratorRefused as error:
+        _fail(fact, error.what, error.next_step, lab)
+
+
+def _end(fact: Fact, last: OrderRun, lab: Lab) -> None:
+    _fail(
+        fact,
+        f"The run of order {fact.subject} ended without a result, {last.state.lower()}: {last.message or 'no reason is said'}.",
+        _NEXT,
+        lab,
+    )
+
+
+def _fail(fact: Fact, what: str, next_step: str, lab: Lab) -> None:
+    log.error("order.failed", extra={"order": fact.subject, "why": what})
+    lab.ledger.record(
+        "order_failed", fact.subject, {"type": TrainModel.TYPE, "what": what, "next": next_step}, at=fact.at, by=PLATFORM, why=what
+    )
