@@ -19,6 +19,7 @@ from mlops_lab.cli.output import Output
 from mlops_lab.cli.train import carried_out
 from mlops_lab.errors import AuditBroken, OrchestratorRefused, OrchestratorUnreachable, SettingsWrong, TrainingFailed
 from mlops_lab.events import CONTROL, Message
+from mlops_lab.pipelines import handlers
 from mlops_lab.pipelines.handlers import HANDING_OVER, duties, handle, has_open_orders
 from mlops_lab.pipelines.ordered import follow_up
 from mlops_lab.pipelines.orders import TrainModel
@@ -315,6 +316,21 @@ def test_a_lost_order_that_the_server_refuses_has_failed(ordered: Lab, server: S
     follow_up(ordered)
 
     assert "404" in ordered.ledger.facts("order_failed", "train-x")[0].body["what"]
+
+
+def test_the_watcher_follows_up_while_it_is_idle_and_a_server_that_is_down_does_not_end_it(
+    ordered: Lab, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "ship_and_prepare", lambda lab: None)
+    assert HANDING_OVER.idle is not None
+    server.runs, server.down = [a_run("CANCELLED")], True
+    HANDING_OVER.idle(ordered)
+    assert has_open_orders(ordered)
+
+    server.down = False
+    HANDING_OVER.idle(ordered)
+
+    assert not has_open_orders(ordered)
 
 
 def test_a_young_order_is_not_asked_about(lab: Lab, server: Server) -> None:
