@@ -71,6 +71,16 @@ def test_traffic_that_does_not_stand_aside_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_traffic_does_not_stand_aside_for_other_traffic(tmp_path: Path) -> None:
+    first, second = Turn(tmp_path, gives_way=True), Turn(tmp_path, gives_way=True)
+    began = time.monotonic()
+
+    with first.mine(), pytest.raises(HomeInUse, match="Another process replays"), second.mine():
+        pass
+
+    assert time.monotonic() - began < 5
+
+
 def test_a_replay_that_was_killed_leaves_the_turn_to_the_next(tmp_path: Path) -> None:
     program = (
         "import sys, time; from pathlib import Path; from mlops_lab.replay.turn import Turn\n"
