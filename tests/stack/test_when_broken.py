@@ -1,0 +1,93 @@
+"""What happens to real stacks, under traffic: containers die, the database restarts, a network is cut, the object store hangs.
+
+Nothing that was acknowledged is lost, predictions go on while anything but the service itself is away, and nobody has to help.
+"""
+
+import os
+
+import pytest
+
+from stack.load import Load
+from stack.running import Stack, docker, until
+
+RESTARTS = int(os.environ.get("STACK_RESTARTS", "2"))
+"""Of the database; 20 in the long form."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whole(stack: Stack) -> None:
+    """A champion, and nothing broken."""
+    stack.lab("begin", timeout_s=600)
+    stack.wait_whole()
+
+
+def test_every_container_is_killed_once_and_comes_back_by_itself(stack: Stack) -> None:
+    others = [name for name in stack.long_running() if name not in ("inference", "workbench")]
+    with Load(stack) as load:
+        for name in others:
+            load.goes_on(30)
+            stack.kill_9(name)
+        load.goes_on(100)
+        stack.wait_whole(300)
+
+    assert load.failed == 0, load.statuses
+    load.require_in_tables()
+
+
+def test_a_service_that_is_killed_answers_again_and_has_lost_nothing(stack: Stack) -> None:
+    with Load(stack) as load:
+        for _ in range(3):
+            load.goes_on(50)
+            stack.kill_9("inference")
+            load.goes_on(50, timeout_s=120)
+
+    assert load.failed > 0, "it was never away"
+    stack.wait_whole()
+    load.require_in_tables()
+
+
+def test_the_database_restarts_under_traffic(stack: Stack) -> None:
+    before = stack.said("audit", "verify")
+    with Load(stack) as load:
+        for _ in range(RESTARTS):
+            load.goes_on(50)
+            stack.compose("restart", "postgres")
+            until(lambda: stack.healthy("postgres"), bool, 60, "postgres is not healthy")
+        load.goes_on(50)
+
+    assert load.failed == 0, load.statuses
+    stack.wait_whole()
+    load.require_in_tables()
+    assert stack.said("audit", "verify").keys() == before.keys()
+
+
+def test_an_object_store_that_hangs_is_waited_for(stack: Stack) -> None:
+    container = stack.container("s3")
+    with Load(stack) as load:
+        load.goes_on(50)
+        docker("pause", container)
+        try:
+            load.goes_on(500, timeout_s=120)
+        finally:
+            docker("unpause", container)
+
+    assert load.failed == 0, load.statuses
+    stack.wait_whole()
+    load.require_in_tables()
+
+
+def test_a_service_that_is_cut_off_from_all_others_answers_on(stack: Stack) -> None:
+    """Its clients are on another network; the ledger, the bus and the store are gone for it."""
+    container, network = stack.container("inference"), f"{stack.project}_inside"
+    with Load(stack) as load:
+        load.goes_on(50)
+        docker("network", "disconnect", network, container)
+        try:
+            load.goes_on(300, timeout_s=120)
+        finally:
+            docker("network", "connect", "--alias", "inference", network, container)
+        load.goes_on(50)
+
+    assert load.failed == 0, load.statuses
+    stack.wait_whole()
+    load.require_in_tables()
