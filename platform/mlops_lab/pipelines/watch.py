@@ -58,18 +58,16 @@ def _decide(window: Window, history: Sequence[Decision], lab: Lab) -> Decision:
     ship(lab)
     take_in_feedback(lab)
     decision = decide(measure(window, lab), history, lab.policy)
-    emit = [_told("WindowDecided", f"decided-{window.id}", decision, {"window": window.id, "outcome": decision.outcome.value}, lab)]
+    at, trace = decision.at, current_traceparent()
+    data: dict[str, Any] = {"window": window.id, "outcome": decision.outcome.value}
+    emit = [Message("WindowDecided", at, lab.model, data, id=f"decided-{window.id}", traceparent=trace)]
     if decision.outcome in FACTS_OF:
         fact = FACTS_OF[decision.outcome]
         data = {"window": window.id, "version": decision.champion, "because": decision.because}
-        emit.append(_told(fact, f"{fact}-{window.id}", decision, data, lab))
+        emit.append(Message(fact, at, lab.model, data, id=f"{fact}-{window.id}", traceparent=trace))
     lab.ledger.record_decision(window.id, to_record(decision), decision.at, PLATFORM, emit=emit)
     log.info("watch.decided", extra={"window": window.id, "outcome": decision.outcome.value, "because": decision.because})
     return decision
-
-
-def _told(kind: str, identifier: str, decision: Decision, data: dict[str, Any], lab: Lab) -> Message:
-    return Message(kind, decision.at, lab.model, data, id=identifier, traceparent=current_traceparent())
 
 
 def measure(window: Window, lab: Lab) -> WindowFacts:
