@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install env data demo up down doctor test test-services test-compose lint lint-stack fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock budget clean clean-caches clean-env
+.PHONY: help install env data demo up down doctor test test-services test-compose lint lint-stack fmt bench bench-parts parity chaos-short chaos chaos-events-short chaos-events lock chaos-compose budget clean clean-caches clean-env
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -107,6 +107,9 @@ lock: env ## Resolve the versions again (UPGRADE=--upgrade for newer ones), then
 	$(COMPILE) --extra all -c requirements/lock.txt pyproject.toml -o requirements/platform.txt
 	$(COMPILE) $(SERVING_EXTRAS:%=--extra %) $(TERMINAL:%=--no-emit-package %) -c requirements/lock.txt pyproject.toml -o requirements/serving.txt
 	@$(PYTHON) requirements/install.py
+
+chaos-compose: env ## The faults of the whole stack at full size: its database restarted twenty times under traffic, among others
+	STACK_RESTARTS=20 $(BIN)/python -m pytest tests/stack/test_when_broken.py $(ARGS)
 
 budget: ## Measure what each profile of the platform on Docker takes, and write platform/docs/budget.md (LEAVE_OUT='grafana' PROFILES='core')
 	@python3 platform/deploy/compose/budget.py $(PROFILES)

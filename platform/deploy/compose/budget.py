@@ -26,7 +26,7 @@ PUBLISHED = ("INFERENCE", "MLFLOW", "PREFECT", "PROMETHEUS", "ALERTMANAGER", "GR
 PORTS = {f"{name}_PORT": str(24000 + number) for number, name in enumerate(PUBLISHED)}
 PROJECT = "mlops-lab-budget"
 IDLE_S, SETTLE_S = 60, 30
-QUIET = ("traffic",)
+QUIET = ("init-model", "traffic")
 """Not part of idling."""
 
 
@@ -43,7 +43,10 @@ def measured(profile: str, env: dict[str, str], left_out: set[str]) -> dict[str,
 
     def compose(*args: str) -> str:
         said = dict(os.environ) | PORTS | env | {"COMPOSE_PROFILES": profile, "COMPOSE_PROJECT_NAME": PROJECT}
-        return subprocess.run(["docker", "compose", *args], cwd=ROOT, env=said, check=True, capture_output=True, text=True).stdout
+        done = subprocess.run(["docker", "compose", *args], cwd=ROOT, env=said, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"docker compose {' '.join(args)} left with {done.returncode}:\n{done.stderr[-2000:]}")
+        return done.stdout
 
     names = sorted(set(compose("config", "--services").split()) - left_out)
     print(f"{profile}: building", flush=True)
