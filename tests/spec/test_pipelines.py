@@ -50,6 +50,7 @@ from mlops_lab.replay.resume import answered_since
 from mlops_lab.retraining.decision import Outcome
 from mlops_lab.scoring.store import DirectoryStore
 from mlops_lab.serving.prediction_log import PredictionLog
+from mlops_lab.settings import Settings
 from mlops_lab.training import export
 from mlops_lab.training.rows import as_moment
 from pipeline_builders import (
@@ -867,7 +868,8 @@ def test_work_that_appears_between_two_looks_is_not_overlooked() -> None:
         def waiting(self) -> dict[str, int]:
             return {}
 
-    assert not settled(SimpleNamespace(bus=Busy(), outbox=SimpleNamespace(pending=lambda limit: [])))  # type: ignore[arg-type]
+    busy = SimpleNamespace(bus=Busy(), outbox=SimpleNamespace(pending=lambda limit: []), settings=Settings())
+    assert not settled(busy)  # type: ignore[arg-type]
 
 
 # --- Answers by a canary ------------------------------------------------------------------------------------------------------------

@@ -16,12 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "platform" / "docs" / "budget.md"
-PROFILES = {
-    "core": {},
-    "streaming": {"STACK_BUS": "kafka", "STACK_STORE": "redis"},
-    "observability": {},
-    "all": {"STACK_BUS": "kafka", "STACK_STORE": "redis"},
-}
+EMBEDDED = {"STACK_BUS": "embedded", "STACK_STORE": "process"}
+SERVERS = {"STACK_BUS": "kafka", "STACK_STORE": "redis"}
+PROFILES = {"core": EMBEDDED, "streaming": SERVERS, "observability": EMBEDDED, "all": SERVERS}
 PUBLISHED = ("INFERENCE", "MLFLOW", "PREFECT", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")
 PORTS = {f"{name}_PORT": str(24000 + number) for number, name in enumerate(PUBLISHED)}
 PROJECT = "mlops-lab-budget"
