@@ -11,7 +11,6 @@ import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Never
 
 import obstore
 import pytest
@@ -21,6 +20,7 @@ from confluent_kafka.admin import AdminClient
 from sqlalchemy import Connection, Engine, event
 
 from databases import Schemas, on_server
+from missing_part import missing
 from mlops_lab.embedded.ports import split
 from mlops_lab.objects import Place
 from mlops_lab.objects.on_s3 import opened
@@ -31,10 +31,6 @@ pytest.register_assert_rewrite("spec")  # specifications that are repeated here 
 
 DATABASES = range(1, 16)
 CLAIM_S = 900
-
-
-def missing(what: str, next_step: str) -> Never:
-    pytest.exit(f"{what}\nNext: {next_step}", returncode=1)
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
+from missing_part import missing
 from mlops_lab.bootstrap.telemetry import spans_of
 from mlops_lab.settings import TelemetrySettings
 from mlops_lab.telemetry import Spans, TraceContext
 from otlp_receiver import Receiver
-from services.conftest import missing
 from trace_evidence import Seen, spans_in
 
 ROOT = Path(__file__).parents[2]
