@@ -3,7 +3,10 @@
 Nothing that was acknowledged is lost, predictions go on while anything but the service itself is away, and nobody has to help.
 """
 
+import json
 import os
+import time
+import urllib.request
 
 import pytest
 
@@ -22,7 +25,7 @@ def whole(stack: Stack) -> None:
 
 
 def test_every_container_is_killed_once_and_comes_back_by_itself(stack: Stack) -> None:
-    others = [name for name in stack.long_running() if name not in ("inference", "workbench")]
+    others = [name for name in stack.long_running() if name != "inference"]
     with Load(stack) as load:
         for name in others:
             load.goes_on(30)
@@ -47,7 +50,6 @@ def test_a_service_that_is_killed_answers_again_and_has_lost_nothing(stack: Stac
 
 
 def test_the_database_restarts_under_traffic(stack: Stack) -> None:
-    before = stack.said("audit", "verify")
     with Load(stack) as load:
         for _ in range(RESTARTS):
             load.goes_on(50)
@@ -58,7 +60,7 @@ def test_the_database_restarts_under_traffic(stack: Stack) -> None:
     assert load.failed == 0, load.statuses
     stack.wait_whole()
     load.require_in_tables()
-    assert stack.said("audit", "verify").keys() == before.keys()
+    stack.lab("audit", "verify")  # leaves with an error at the first entry that does not follow from the one before
 
 
 def test_an_object_store_that_hangs_is_waited_for(stack: Stack) -> None:
@@ -66,8 +68,10 @@ def test_an_object_store_that_hangs_is_waited_for(stack: Stack) -> None:
     with Load(stack) as load:
         load.goes_on(50)
         docker("pause", container)
+        paused = time.monotonic()
         try:
-            load.goes_on(500, timeout_s=120)
+            while time.monotonic() - paused < 20:
+                load.goes_on(50)
         finally:
             docker("unpause", container)
 
@@ -89,5 +93,14 @@ def test_a_service_that_is_cut_off_from_all_others_answers_on(stack: Stack) -> N
         load.goes_on(50)
 
     assert load.failed == 0, load.statuses
+    until(lambda: away(stack), lambda names: not names, 60, "the service has not found again")
     stack.wait_whole()
     load.require_in_tables()
+
+
+def away(stack: Stack) -> list[str]:
+    """What the service says that it cannot reach."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.port('inference')}/readyz", timeout=10) as answer:
+        said = json.load(answer)
+    trouble = {name: part["state"] for name, part in said["dependencies"].items() if part["state"] in ("down", "lost", "unknown")}
+    return [*said["degraded"], *(f"{name} is {state}" for name, state in trouble.items())]

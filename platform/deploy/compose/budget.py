@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +23,9 @@ PROFILES = {"core": EMBEDDED, "streaming": SERVERS, "observability": EMBEDDED, "
 PUBLISHED = ("INFERENCE", "MLFLOW", "PREFECT", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")
 PORTS = {f"{name}_PORT": str(24000 + number) for number, name in enumerate(PUBLISHED)}
 PROJECT = "mlops-lab-budget"
-IDLE_S, SETTLE_S = 60, 30
+IDLE_S, SETTLE_S = 60, 60
+CORE_MIB, SERVING_MB, IDLE_SHARE = 4096, 250, 0.10
+"""What may be taken: by the core, by the image that answers, by each service that idles."""
 QUIET = ("init-model", "traffic")
 """Not part of idling."""
 
@@ -32,7 +35,23 @@ def main() -> int:
     parts = {name: measured(name, env, {*QUIET, *left_out}) for name, env in PROFILES.items() if name in (sys.argv[1:] or PROFILES)}
     PAGE.write_text(page(parts, left_out), encoding="utf-8")
     print(f"written: {PAGE.relative_to(ROOT)}")
-    return 0
+    broken = list(over_budget(parts))
+    print(*broken, sep="\n")
+    return 1 if broken else 0
+
+
+def over_budget(parts: dict[str, dict[str, object]]) -> Iterator[str]:
+    """What takes more than it may."""
+    for profile, said in parts.items():
+        cpu, memory, images = said["cpu"], said["memory"], said["images_mb"]
+        assert isinstance(cpu, dict)
+        assert isinstance(memory, dict)
+        assert isinstance(images, dict)
+        if profile == "core" and sum(memory.values()) > CORE_MIB:
+            yield f"core takes {sum(memory.values()):.0f} MiB of {CORE_MIB}"
+        if images["-serving"] > SERVING_MB:
+            yield f"the image that answers has {images['-serving']:.0f} MB of {SERVING_MB}"
+        yield from (f"{name} idles at {share:.1%} of a core in {profile}" for name, share in cpu.items() if share > IDLE_SHARE)
 
 
 def measured(profile: str, env: dict[str, str], left_out: set[str]) -> dict[str, object]:
