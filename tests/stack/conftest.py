@@ -12,10 +12,13 @@ from stack.running import Stack
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Core, streaming and observability, healthy. A test that breaks something waits until it is whole again."""
     running = Stack.of_free_ports(tmp_path_factory.mktemp("stack"))
+    running.down(volumes=True)  # of a run that was killed
     try:
         running.build()
         running.up()
         yield running
     finally:
-        running.keep_logs(Path("runs") / "test-compose")
-        running.down(volumes=True)
+        try:
+            running.keep_logs(Path("runs") / "test-compose")
+        finally:
+            running.down(volumes=True)

@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("INFERENCE_PORT", "MLFLOW_PORT", "PREFECT_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
 NOT_HERE = frozenset({"grafana", "traffic", "init-model"})
-"""Not started with the others: Grafana's image has no stand-in; traffic and the first champion are given by the tests themselves."""
+"""Not started with the others: dashboards are asked as queries; traffic and the first champion are given by the tests themselves."""
 
 
 class CommandFailed(AssertionError):
@@ -110,7 +110,8 @@ class Stack:
 
     def kill_9(self, service: str) -> None:
         """As the kernel would: `docker kill` counts as wanted, and nothing would start it again."""
-        os.kill(int(self.state(service)["State"]["Pid"]), 9)
+        pid = until(lambda: int(self.state(service)["State"]["Pid"]), lambda pid: pid > 1, 120, f"{service} does not run")
+        os.kill(pid, 9)  # 0 is what the engine says of a container that is being started again, and would be this process itself
 
     def healthy(self, service: str) -> bool:
         state = self.state(service)["State"]

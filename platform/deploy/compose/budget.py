@@ -17,9 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "platform" / "docs" / "budget.md"
-EMBEDDED = {"STACK_BUS": "embedded", "STACK_STORE": "process"}
-SERVERS = {"STACK_BUS": "kafka", "STACK_STORE": "redis"}
-PROFILES = {"core": EMBEDDED, "streaming": SERVERS, "observability": EMBEDDED, "all": SERVERS}
+EMBEDDED = {"STACK_BUS": "embedded", "STACK_STORE": "process", "STACK_OTLP": "", "STACK_VIEWER": ""}
+SERVERS = EMBEDDED | {"STACK_BUS": "kafka", "STACK_STORE": "redis"}
+TRACED = {"STACK_OTLP": "http://otel-collector:4318"}
+PROFILES = {"core": EMBEDDED, "streaming": SERVERS, "observability": EMBEDDED | TRACED, "all": SERVERS | TRACED}
 PUBLISHED = ("INFERENCE", "MLFLOW", "PREFECT", "PROMETHEUS", "ALERTMANAGER", "GRAFANA")
 PORTS = {f"{name}_PORT": str(24000 + number) for number, name in enumerate(PUBLISHED)}
 PROJECT = "mlops-lab-budget"
@@ -123,7 +124,7 @@ def page(parts: dict[str, dict[str, object]], left_out: list[str]) -> str:
         "",
         f"Measured by `make budget` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, load {load:.1f}. "
         "Idle, without traffic,"
-        f" over {IDLE_S} s." + (f" Without {', '.join(left_out)}, whose image could not be had there." if left_out else ""),
+        f" over {IDLE_S} s." + (f" Without {', '.join(left_out)}, which was not started." if left_out else ""),
         "",
         "| profile | from built images to healthy | memory | CPU, all together | volumes |",
         "| --- | --- | --- | --- | --- |",

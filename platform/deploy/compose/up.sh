@@ -25,20 +25,27 @@ otlp='' viewer=''
 case ",${profiles}," in *,observability,* | *,traces,* | *,all,*) otlp=http://otel-collector:4318 ;; esac
 case ",${profiles}," in *,traces,*) viewer=jaeger ;; esac
 keep=$(mktemp .env.XXXXXX)
+trap 'rm -f "${keep}"' EXIT
 {
-    grep -sv '^\(COMPOSE_PROFILES\|STACK_BUS\|STACK_STORE\|STACK_OTLP\|STACK_VIEWER\|GIT_COMMIT\)=' .env || true
+    grep -sv '^\(COMPOSE_PROFILES\|STACK_BUS\|STACK_STORE\|STACK_OTLP\|STACK_VIEWER\)=' .env || true
     echo "COMPOSE_PROFILES=${profiles}"
     echo "STACK_BUS=${bus}"
     echo "STACK_STORE=${store}"
     echo "STACK_OTLP=${otlp}"
     echo "STACK_VIEWER=${viewer}"
-    echo "GIT_COMMIT=$(git rev-parse HEAD 2> /dev/null || true)"
 } > "${keep}"
 mv "${keep}" .env
+GIT_COMMIT=$(git rev-parse HEAD 2> /dev/null || true) # not kept: a later build would stamp newer code with it
+export GIT_COMMIT
 
 began=${SECONDS}
 docker compose build --quiet
 echo "Images are built ($((SECONDS - began)) s). Waiting until everything is healthy ..."
+# What belongs to another profile would run on, with settings of then.
+mapfile -t others < <(comm -23 <(docker compose --profile '*' config --services | sort) <(docker compose config --services | sort))
+if [[ ${#others[@]} -gt 0 ]]; then
+    docker compose --profile '*' rm --stop --force "${others[@]}" > /dev/null 2>&1
+fi
 began=${SECONDS}
 if ! docker compose up --detach --wait --wait-timeout "${WAIT_S:-300}" --remove-orphans; then
     docker compose ps --all --format 'table {{.Service}}\t{{.Status}}' >&2
