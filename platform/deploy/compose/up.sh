@@ -27,7 +27,7 @@ case ",${profiles}," in *,traces,*) viewer=jaeger ;; esac
 keep=$(mktemp .env.XXXXXX)
 trap 'rm -f "${keep}"' EXIT
 {
-    grep -sv '^\(COMPOSE_PROFILES\|STACK_BUS\|STACK_STORE\|STACK_OTLP\|STACK_VIEWER\)=' .env || true
+    grep -sv '^\(COMPOSE_PROFILES\|STACK_BUS\|STACK_STORE\|STACK_OTLP\|STACK_VIEWER\|GIT_COMMIT\)=' .env || true
     echo "COMPOSE_PROFILES=${profiles}"
     echo "STACK_BUS=${bus}"
     echo "STACK_STORE=${store}"
