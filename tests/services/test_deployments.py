@@ -1,20 +1,29 @@
 """What a real Prefect server makes of the deployments and automations: runs start, with parameters that it accepts."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import held_training
+from mlops_lab.bootstrap.founding import found
 from mlops_lab.embedded.ready import is_ready
+from mlops_lab.events import CONTROL, Message
+from mlops_lab.pipelines.handlers import HANDING_OVER
+from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import SKILL_LOST, PrefectApi, parameters_of
+from mlops_lab.pipelines.worker import Worker, settled
 from own_redis import free_port
+from pipeline_builders import SmallLab, deliver, week
 
 ORDER = TrainModel("train-retrain-2013-W26", datetime(2013, 7, 1, 12, tzinfo=UTC), "trainer", origin="retrain", flip_share=0.25)
 
@@ -78,3 +87,93 @@ def test_a_crash_of_a_run_with_only_what_was_typed_is_begun_again_with_the_defau
 
     (again,) = within(60, lambda: runs(prefect, attempt=2))
     assert again["parameters"] == typed | {"by": "trainer", "flip_share": 0.0, "traceparent": "", "attempt": 2}
+
+
+def test_registering_again_writes_nothing_and_mends_what_was_changed(prefect: PrefectApi) -> None:
+    """Sets come in another order in each process; an automation that is written again forgets the runs that it waits for."""
+
+    def triggers() -> dict[str, Any]:
+        return {each["name"]: each["trigger"] for each in prefect._call("POST", "/automations/filter", {})}
+
+    def registered(seed: int) -> list[str]:
+        env = os.environ | {"PREFECT_API_URL": prefect.url, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "-m", "mlops_lab.cli.main", "flows", "register"]
+        said = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout
+        return [line for line in said.splitlines() if line.endswith((" made", " changed"))]
+
+    before = triggers()
+    assert [registered(seed) for seed in range(1, 9)] == [[]] * 8
+    assert {name: each["id"] for name, each in triggers().items()} == {name: each["id"] for name, each in before.items()}
+
+    [there] = [each for each in prefect._call("POST", "/automations/filter", {}) if each["name"] == "a run without heartbeat has crashed"]
+    kept = {part: there[part] for part in ("name", "description", "enabled", "actions")}
+    prefect._call("PUT", f"/automations/{there['id']}", kept | {"trigger": there["trigger"] | {"within": 77}})
+    assert registered(1) == ["automation 'a run without heartbeat has crashed' changed"]
+    assert triggers()[there["name"]]["within"] == 90
+
+
+@pytest.fixture
+def lab(tmp_path: Path, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> SmallLab:
+    """Six weeks of history and no model; `train/train` is the flow on this home."""
+    monkeypatch.setenv("PREFECT_API_URL", prefect.url)
+    lab = held_training.small_lab(tmp_path / "home")
+    found(lab)
+    for number in range(1, 7):
+        ingest(deliver(lab, week(number)), lab)
+    here = prefect._call("GET", "/deployments/name/train/train")
+    prefect._call("PATCH", f"/deployments/{here['id']}", {"entrypoint": "held_flow.train_held"})
+    return lab
+
+
+@contextmanager
+def worker(lab: SmallLab, prefect: PrefectApi, said: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """Prefect's own, as in the stack: each run is a process."""
+    said.mkdir()
+    env = os.environ | {"PREFECT_HOME": str(said), "LAB_HOME": str(lab.home), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    env |= {"PREFECT_API_URL": prefect.url, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "lab", "--type", "process"]
+    with (said / "worker.log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.timeout(600)
+def test_a_training_killed_in_its_middle_is_found_by_its_silence_and_done_by_another_run(
+    prefect: PrefectApi, lab: SmallLab, tmp_path: Path
+) -> None:
+    """Fact, event, automation, run, version, promotion: nobody calls a function in between, and nothing half done is left."""
+    order = f"train-retrain-{week(6).id}"
+    lost = Message("SkillLost", week(7).start, lab.model, {"window": week(6).id, "version": 1, "because": "a test"}, id="lost-6")
+    hold, pid = lab.home / held_training.HOLD, lab.home / held_training.RUN
+    hold.touch()
+    lab.bus.publish(CONTROL, [lost])
+    watcher = Worker(lab, HANDING_OVER)
+    while watcher.step():
+        pass
+
+    with worker(lab, prefect, tmp_path / "one") as first:
+        assert within(120, pid.exists), (tmp_path / "one" / "worker.log").read_text(encoding="utf-8")
+        time.sleep(3)  # its first heartbeat is on its way
+        first.kill()
+        first.wait()
+        os.kill(int(pid.read_text(encoding="utf-8")), signal.SIGKILL)
+    assert not settled(lab)
+    assert not lab.ledger.versions()
+    hold.unlink()
+
+    with worker(lab, prefect, tmp_path / "two"):
+        assert within(300, lambda: lab.ledger.facts("order_done", order) or lab.ledger.facts("order_failed", order))
+        assert within(60, lambda: [run["state_type"] for run in runs(prefect, attempt=2)] == ["COMPLETED"])
+    while watcher.step():
+        pass
+
+    assert [run["state_type"] for run in runs(prefect, attempt=1)] == ["CRASHED"]
+    assert not lab.ledger.facts("order_failed")
+    assert len(lab.ledger.facts("order_done")) == 1
+    assert [version.number for version in lab.ledger.versions()] == [1]
+    assert lab.ledger.champion().version == 1
+    assert settled(lab)
