@@ -86,7 +86,7 @@ def _examine(output: Output, lab: "Lab", verify: bool, began: float) -> None:
     output.say(f"Report:  {lab.home / report.FILE}")
     output.say(f"Summary: {lab.home / FILE}")
     if not verify:
-        output.say(f"Took {time.monotonic() - began:.0f} s. See it live with `make up`; check it again with `lab demo --verify`.")
+        output.say(f"Took {time.monotonic() - began:.0f} s. See it live with `lab up`; check it again with `lab demo --verify`.")
     output.result(summary)
     if broken:
         raise EvidenceMissing(
