@@ -4,14 +4,18 @@ A parcel is late when the load of the depot is high, until something changes and
 """
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from numpy.typing import NDArray
 from typing_extensions import TypedDict
 
@@ -22,7 +26,7 @@ from mlops_lab.clock import FixedClock
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.data.schema import Column, TableSchema
 from mlops_lab.data.snapshot import Batch
-from mlops_lab.events import Message
+from mlops_lab.events import CONTROL, Message, relay
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.events.schema import EventTypes
 from mlops_lab.features import Feature, Kind
@@ -30,10 +34,14 @@ from mlops_lab.gates import Expectation, PandasGate
 from mlops_lab.governance.approval import read_token
 from mlops_lab.monitoring.in_memory import InMemoryDrift
 from mlops_lab.monitoring.window import Window
+from mlops_lab.pipelines import train
+from mlops_lab.pipelines.handlers import TRAINING, WATCHING
 from mlops_lab.pipelines.judge import judge_version
-from mlops_lab.pipelines.orders import IngestBatch, TrainModel
+from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel
 from mlops_lab.pipelines.promote import promote
+from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.train import gather, make, probabilities_of, register, scorer_of
+from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.registry.candidate import Candidate
 from mlops_lab.registry.catalog import Registered
 from mlops_lab.registry.in_memory import InMemoryCatalog
@@ -43,6 +51,7 @@ from mlops_lab.retraining.policy import Policy
 from mlops_lab.serving.fields import closed
 from mlops_lab.serving.prediction_log import PredictionLog
 from mlops_lab.settings import Settings, StoreSettings
+from mlops_lab.training import export
 from mlops_lab.training.recipe import Recipe
 from mlops_lab.training.rows import TrainingRows
 
@@ -347,3 +356,44 @@ def established(home: Path, stores: StoreSettings | None = None) -> SmallLab:
     lab.approvals.approve(version.number, read_token(lab.keys / f"{APPROVER}.token"), "looks right", order.at)
     promote(version.number, order.at, OPERATOR, lab)
     return lab
+
+
+@contextmanager
+def small_numbers() -> Iterator[None]:
+    """Small numbers where the product's are large, and the flow without its orchestrator."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train, "MIN_ROWS", 500)
+        patched.setattr(export, "PARITY_ROWS", 300)
+        patched.setitem(sys.modules, "mlops_lab.pipelines.on_prefect", SimpleNamespace(run_training_flow=training_flow))  # type: ignore[arg-type]
+        yield
+
+
+def on_control(lab: SmallLab, *types: str) -> list[Message]:
+    """The control messages of some types, those in the outbox included."""
+    relay(lab.outbox, lab.bus)
+    return [delivery.message for delivery in lab.bus.read(CONTROL, 0, limit=10_000) if delivery.message.type in types]
+
+
+def give(lab: SmallLab, *orders: IngestBatch | TrainModel | PromoteModel) -> None:
+    lab.bus.publish(CONTROL, [order.to_message("test") for order in orders])
+
+
+def work(lab: SmallLab) -> None:
+    """Let both workers do all there is to do."""
+    watcher, trainer = Worker(lab, WATCHING), Worker(lab, TRAINING)
+    while not settled(lab):
+        watcher.step()
+        trainer.step()
+
+
+def reach(lab: SmallLab, number: int) -> None:
+    """Event time comes to the moment at which a week is closed; all that follows is done."""
+    at = week(number).closes_at
+    lab.bus.publish(CONTROL, [Message("ClockReached", at, "clock", {}, id=f"clock-{at:%Y%m%dT%H%MZ}")])
+    work(lab)
+
+
+def served(lab: SmallLab, *numbers: int, **how: Any) -> None:
+    for number in numbers:
+        serve(lab, week(number), **how)
+    ship(lab)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from own_redis import free_port
 from pipeline_builders import SmallLab, deliver, week
 
 ORDER = TrainModel("train-retrain-2013-W26", datetime(2013, 7, 1, 12, tzinfo=UTC), "trainer", origin="retrain", flip_share=0.25)
+LATER = replace(ORDER, id="train-retrain-2013-W27")
 
 
 def within(seconds: float, found: Callable[[], Any]) -> Any:
@@ -55,18 +57,32 @@ def prefect(tmp_path: Path) -> Iterator[PrefectApi]:
         server.wait(60)
 
 
-def runs(prefect: PrefectApi, *, attempt: int) -> list[dict[str, Any]]:
+def runs(prefect: PrefectApi, *, attempt: int, order: str = "") -> list[dict[str, Any]]:
+    """Runs of trainings that were begun for the so-many-th time, of one order or of all."""
     found = prefect._call("POST", "/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 50})
-    return [run for run in found if "order_id" in run["parameters"] and run["parameters"].get("attempt", 1) == attempt]
+    trainings = [run for run in found if run["parameters"].get("order_id", "").startswith(order or "train-")]
+    return [run for run in trainings if run["parameters"].get("attempt", 1) == attempt]
+
+
+def events(prefect: PrefectApi, name: str) -> list[dict[str, Any]]:
+    """What the server says of itself."""
+    return list(prefect._call("POST", "/events/filter", {"filter": {"event": {"name": [f"prefect.{name}"]}}, "limit": 50})["events"])
+
+
+def has_acted_on(prefect: PrefectApi, order: str) -> bool:
+    """Whether an event was worked on, and all before it: automations fall due in the order of events, and act as they come."""
+    due = events(prefect, "automation.triggered")
+    told = {one["payload"]["triggering_event"]["payload"]["order_id"] for one in due}
+    return order in told and len(due) == len(events(prefect, "automation.action.executed"))
 
 
 def test_an_event_starts_one_run_and_a_crash_another(prefect: PrefectApi) -> None:
     """A template gives text; the server refuses a run whose numbers are text, and then nothing is trained."""
     for _ in range(2):
         prefect.emit(SKILL_LOST, "lost-2013-W26", "flight-delay", parameters_of(ORDER), ORDER.at)
-    within(60, lambda: runs(prefect, attempt=1))
-    time.sleep(3)
-    (run,) = runs(prefect, attempt=1)
+    prefect.emit(SKILL_LOST, "lost-2013-W27", "flight-delay", parameters_of(LATER), LATER.at)
+    assert within(60, lambda: has_acted_on(prefect, LATER.id))
+    (run,) = runs(prefect, attempt=1, order=ORDER.id)
     assert run["parameters"] == parameters_of(ORDER)
 
     crashed = {"state": {"type": "CRASHED", "name": "Crashed", "message": "a test"}, "force": True}
@@ -157,7 +173,7 @@ def test_a_training_killed_in_its_middle_is_found_by_its_silence_and_done_by_ano
 
     with worker(lab, prefect, tmp_path / "one") as first:
         assert within(120, pid.exists), (tmp_path / "one" / "worker.log").read_text(encoding="utf-8")
-        time.sleep(3)  # its first heartbeat is on its way
+        assert within(60, lambda: events(prefect, "flow-run.heartbeat")), "silence is found only of a run that was heard of"
         first.kill()
         first.wait()
         os.kill(int(pid.read_text(encoding="utf-8")), signal.SIGKILL)

@@ -83,16 +83,18 @@ def test_traffic_does_not_stand_aside_for_other_traffic(tmp_path: Path) -> None:
 
 def test_a_replay_that_was_killed_leaves_the_turn_to_the_next(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from mlops_lab.replay.turn import Turn\n"
-        f"with Turn(Path({str(tmp_path)!r})).mine(): print('mine', flush=True); time.sleep(600)"
+        "import sys; from pathlib import Path; from mlops_lab.replay.turn import Turn\n"
+        f"with Turn(Path({str(tmp_path)!r})).mine(): print('mine', flush=True); sys.stdin.read()"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None
     assert child.stdout is not None
     assert child.stdout.readline() == "mine\n"
     with pytest.raises(HomeInUse), Turn(tmp_path).mine():
         pass
     child.kill()
     child.wait()
+    child.stdin.close()
     child.stdout.close()
 
     with Turn(tmp_path).mine():
@@ -101,9 +103,16 @@ def test_a_replay_that_was_killed_leaves_the_turn_to_the_next(tmp_path: Path) ->
 
 def test_a_session_that_gives_way_stops_between_two_requests_and_lets_the_other_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beats: list[float] = []
+    looked_twice = threading.Event()
+
+    def beat() -> None:
+        beats.append(time.monotonic())
+        if len(beats) == 2:
+            looked_twice.set()
+
     lab = Lab(Settings(home=tmp_path))
     monkeypatch.setitem(vars(lab), "ledger", SimpleNamespace(champion=lambda: None))
-    session = Session(lab, lambda _: None, gives_way=True, beat=lambda: beats.append(time.monotonic()))
+    session = Session(lab, lambda _: None, gives_way=True, beat=beat)
     stopped = threading.Event()
     playing = threading.Event()
 
@@ -116,8 +125,8 @@ def test_a_session_that_gives_way_stops_between_two_requests_and_lets_the_other_
     seen: list[bool] = []
 
     def person() -> None:
-        playing.wait(5)
-        time.sleep(0.7)
+        assert playing.wait(5)
+        assert looked_twice.wait(5)
         seen.append(stopped.is_set())
         with Turn(tmp_path, patience_s=10).mine():
             seen.append(stopped.is_set())

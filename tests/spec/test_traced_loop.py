@@ -1,11 +1,9 @@
 """One trace from a request to its outcome, and a chain of linked ones from a decision to the swap."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
-from types import SimpleNamespace
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -18,7 +16,7 @@ from mlops_lab.errors import NotEnoughData
 from mlops_lab.events import ANSWERS, CONTROL, FEEDBACK, Message, relay
 from mlops_lab.events.topics import ALL_TOPICS
 from mlops_lab.events.wire import encode
-from mlops_lab.pipelines import train, worker
+from mlops_lab.pipelines import worker
 from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.handlers import TRAINING, WATCHING, handle
 from mlops_lab.pipelines.ship import ship
@@ -34,9 +32,8 @@ from mlops_lab.settings import TelemetrySettings
 from mlops_lab.telemetry import Kind, Span, Spans, TraceContext
 from mlops_lab.telemetry.book import TraceBook
 from mlops_lab.telemetry.metrics import Family, MetricsSender
-from mlops_lab.training import export
 from otlp_receiver import Receiver
-from pipeline_builders import FEATURES, NOW, SmallLab, a_training, established, serve, training_flow, week
+from pipeline_builders import FEATURES, NOW, SmallLab, a_training, established, serve, small_numbers, week
 from shipping_builders import TRACE as REQUEST
 from shipping_builders import answers, feedback, write
 from trace_evidence import decisions_to_swaps, requests_to_outcomes, spans_in
@@ -57,11 +54,7 @@ class Recorded(Spans):
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Small numbers where the product's are large, and the flow without its orchestrator."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train, "MIN_ROWS", 500)
-        patched.setattr(export, "PARITY_ROWS", 300)
-        patched.setitem(sys.modules, "mlops_lab.pipelines.on_prefect", SimpleNamespace(run_training_flow=training_flow))  # type: ignore[arg-type]
+    with small_numbers():
         yield
 
 

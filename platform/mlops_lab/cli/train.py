@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
     from mlops_lab.pipelines.orders import TrainModel
 
-TIMEOUT_S = 900.0
+TIMEOUT_S, LOOK_EVERY_S = 900.0, 1.0
+"""How long an order that a server carries out is waited for, and how often its end is asked for."""
 
 RESERVED = ("retrain", "drill")
 """Origins that mean something to the platform: the watch orders the first, the demo the second."""
@@ -107,12 +108,10 @@ def _have_carried_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
     lab.bus.publish(CONTROL, [order.to_message(lab.model)])
     began, told = time.monotonic(), ""
     while True:
-        for fact in lab.ledger.facts("order_failed"):
-            if fact.subject == order.id:
-                raise TrainingFailed(str(fact.body["what"]), str(fact.body["next"]))
-        for fact in lab.ledger.facts("order_done"):
-            if fact.subject == order.id:
-                return int(fact.body["version"])
+        for fact in lab.ledger.facts("order_failed", order.id):
+            raise TrainingFailed(str(fact.body["what"]), str(fact.body["next"]))
+        for fact in lab.ledger.facts("order_done", order.id):
+            return int(fact.body["version"])
         name = f"{order.origin} as of {order.at:%Y-%m-%d}"
         state = next((run.state.lower() for run in reversed(api.runs(20)) if run.name == name), "not begun yet")
         if state != told:
@@ -123,7 +122,7 @@ def _have_carried_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
             raise ServiceNotReady(
                 f"Order {order.id} did not end within {TIMEOUT_S:.0f} s; its run is {state}.", "see `lab flows` and the worker's log."
             )
-        time.sleep(1)
+        time.sleep(LOOK_EVERY_S)
 
 
 def _carry_out(output: Output, order: "TrainModel", lab: "Lab") -> int:

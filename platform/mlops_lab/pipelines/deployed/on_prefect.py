@@ -32,9 +32,11 @@ from mlops_lab.pipelines.on_prefect import steps
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import SKILL_LOST
 
-POOL = "lab"
+POOL, TAG = "lab", "mlops-lab"
 ATTEMPTS = 3
 """How often a training is begun whose process died; then the order has failed."""
+BEGUN_WITHIN_S = 120
+"""How long a run may be pending."""
 HEARTBEAT_S = 30
 """How often a run shows that it lives; the least that Prefect allows. The worker's PREFECT_FLOWS_HEARTBEAT_FREQUENCY says the same."""
 
@@ -88,6 +90,9 @@ def _ended(order: TrainModel, lab: Lab) -> bool:
 
 def _failure(order: TrainModel, lab: Lab) -> str | None:
     return next((str(fact.body["what"]) for fact in lab.ledger.facts("order_failed") if fact.subject == order.id), None)
+
+
+_ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,7 @@ def _deployment(one: Deployed) -> RunnerDeployment:
         cron=one.cron,
         concurrency_limit=limit,
         description=one.description,
-        tags=["mlops-lab"],
+        tags=[TAG],
         work_pool_name=POOL,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
@@ -153,9 +158,6 @@ def _deployment(one: Deployed) -> RunnerDeployment:
 
 def automations(train_id: Any) -> Iterator[Automation]:
     """The automations, made anew each time."""
-    run = {"prefect.resource.id": "prefect.flow-run.*"}
-    ours = [{"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.mlops-lab"}]
-    over = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
     texts = ("order_id", "origin", "at", "by", "traceparent")
     given = {name: _text(f"event.payload.{name}") for name in texts} | {"flip_share": _number("event.payload.flip_share")}
     # A run that somebody starts in the UI has only the parameters that were typed: what was left out is the flow's default here too.
@@ -170,47 +172,53 @@ def automations(train_id: Any) -> Iterator[Automation]:
         trigger=EventTrigger(expect={SKILL_LOST}, posture=Posture.Reactive, threshold=1),
         actions=[RunDeployment(source="selected", deployment_id=train_id, parameters=given)],
     )
-    yield Automation(
-        name="a run without heartbeat has crashed",
-        description=f"A process that was killed says nothing any more; after {3 * HEARTBEAT_S} s of silence its run is over.",
-        trigger=EventTrigger(
-            match=run,
-            match_related=ours,
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *over},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=3 * HEARTBEAT_S),
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message="No heartbeat: its process is gone.")],
+    yield _silence(
+        "a run without heartbeat has crashed",
+        f"A process that was killed says nothing any more; after {3 * HEARTBEAT_S} s of silence its run is over.",
+        after="heartbeat",
+        goes_on="heartbeat",
+        within_s=3 * HEARTBEAT_S,
+        message="No heartbeat: its process is gone.",
     )
-    yield Automation(
-        name="a run that nobody began has crashed",
-        description="A worker that was killed between taking a run and starting its process leaves it pending.",
-        trigger=EventTrigger(
-            match=run,
-            match_related=ours,
-            after={"prefect.flow-run.Pending"},
-            expect={"prefect.flow-run.Running", *over},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=120),
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message="Nobody began it.")],
+    yield _silence(
+        "a run that nobody began has crashed",
+        "A worker that was killed between taking a run and starting its process leaves it pending.",
+        after="Pending",
+        goes_on="Running",
+        within_s=BEGUN_WITHIN_S,
+        message="Nobody began it.",
     )
     yield Automation(
         name="a crashed training is begun again",
         description=f"The same order once more, {ATTEMPTS} times in all; registering is idempotent by the order's id.",
         trigger=EventTrigger(
-            match=run,
+            match=_ANY_RUN,
             match_related=[{"prefect.resource.role": "deployment", "prefect.resource.id": f"prefect.deployment.{train_id}"}],
             expect={"prefect.flow-run.Crashed"},
             posture=Posture.Reactive,
             threshold=1,
         ),
         actions=[RunDeployment(source="selected", deployment_id=train_id, parameters=again)],
+    )
+
+
+def _silence(name: str, description: str, *, after: str, goes_on: str, within_s: int, message: str) -> Automation:
+    """End a run of ours that neither goes on nor ends for so long after an event of its own."""
+    over = ("Completed", "Failed", "Cancelled", "Crashed")
+    return Automation(
+        name=name,
+        description=description,
+        trigger=EventTrigger(
+            match=_ANY_RUN,
+            match_related=[{"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}],
+            after={f"prefect.flow-run.{after}"},
+            expect={f"prefect.flow-run.{event}" for event in (goes_on, *over)},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=within_s),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message)],
     )
 
 
