@@ -201,7 +201,7 @@ def test_facts_stay_behind_only_when_that_is_asked_for(
     other = SqliteBus(home / "other.db")
     buses: dict[str, Callable[[], EventBus]] = {"embedded": lambda: SqliteBus(home / "bus.db"), "kafka": lambda: other}
     monkeypatch.setattr(Lab, "bus", property(lambda lab: buses[chosen(lab.settings).bus]()))
-    monkeypatch.setattr(parts, "_make_ready", lambda *_: None)
+    monkeypatch.setattr("mlops_lab.bootstrap.parts.make_ready", lambda *_: None)
     SqliteBus(home / "bus.db").publish(OBSERVATIONS, facts[:100])
     settings: Settings = load_settings()
 

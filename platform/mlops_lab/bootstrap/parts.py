@@ -1,11 +1,12 @@
 """The parts that a home works with, and whether they answer."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
 from mlops_lab.bootstrap.broker import broker_of
 from mlops_lab.bootstrap.chosen import chosen
-from mlops_lab.errors import LabError
+from mlops_lab.errors import LabError, ServiceError
 from mlops_lab.settings import Settings
 
 PATIENCE_S = 3.0
@@ -32,6 +33,23 @@ class Part(NamedTuple):
 def parts_of(settings: Settings) -> list[Part]:
     """Bus and store, each asked within seconds. Nothing is changed. Raises SettingsWrong."""
     return [_events(settings), features_part(settings)]
+
+
+def make_ready(settings: Settings, say: Callable[[str], object]) -> None:
+    """Make topics where they are missing, then see that every part answers.
+
+    Raises:
+        ServiceError: One does not.
+        SettingsWrong: The parts do not go together.
+    """
+    if chosen(settings).bus == "kafka":
+        from mlops_lab.events.on_kafka_topics import ensure_topics
+
+        made = [topic.name for topic in ensure_topics(broker_of(settings.events)) if topic.made]
+        say(f"Kafka at {settings.events.kafka}: " + (f"{len(made)} topics made" if made else "all topics are there"))
+    for part in parts_of(settings):
+        if part.trouble:
+            raise ServiceError(part.trouble, part.next)
 
 
 def _events(settings: Settings) -> Part:

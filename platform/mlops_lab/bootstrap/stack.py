@@ -10,8 +10,8 @@ from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import FEEDBACK
 from mlops_lab.bootstrap.lab import Lab
 from mlops_lab.bootstrap.packages import place
-from mlops_lab.bootstrap.parts import parts_of
-from mlops_lab.errors import LabError, ServiceError
+from mlops_lab.bootstrap.parts import make_ready
+from mlops_lab.errors import LabError
 
 PUBLIC = "public"
 """Folder of the keys' folder with what a service that only verifies may see."""
@@ -39,15 +39,7 @@ def prepare(lab: Lab, reader: str = "") -> None:
         StoreUnsafe: Two writers at once would lose a commit there.
     """
     settings = lab.settings
-    if chosen(settings).bus == "kafka":
-        from mlops_lab.bootstrap.broker import broker_of
-        from mlops_lab.events.on_kafka_topics import ensure_topics
-
-        topics = ensure_topics(broker_of(settings.events))
-        _say(f"Kafka at {settings.events.kafka}: {sum(topic.made for topic in topics)} of {len(topics)} topics made")
-    for part in parts_of(settings):
-        if part.trouble:
-            raise ServiceError(part.trouble, part.next)
+    make_ready(settings, _say)
     record(settings.home, chosen(settings))
     assert lab.tables
     _say(f"tables are in {settings.stores.tables or lab.home / 'tables'}; two writers at once lose nothing there")

@@ -51,6 +51,7 @@ def use(output: Output, settings: "Settings", wanted: "Chosen", leave_behind: bo
         ServiceError: A part does not answer; nothing was recorded.
     """
     from mlops_lab.bootstrap.chosen import Chosen, chosen, record
+    from mlops_lab.bootstrap.parts import make_ready
 
     _require_said_once(settings, wanted)
     try:
@@ -61,7 +62,7 @@ def use(output: Output, settings: "Settings", wanted: "Chosen", leave_behind: bo
     if before != wanted:
         _require_down(settings, before)
     fresh = _with_parts(settings, wanted)
-    _make_ready(output, fresh)
+    make_ready(fresh, output.say)
     if before.bus != wanted.bus:
         if leave_behind:
             output.say(f"What is on the former bus ({before.bus}) stays there: features are missing until new facts come.")
@@ -98,22 +99,6 @@ def _require_down(settings: "Settings", before: "Chosen") -> None:
             f"Services run with events {before.bus} and features {before.store}: {', '.join(running)}.",
             "`lab down`, then this command again; parts are not changed under a running service.",
         )
-
-
-def _make_ready(output: Output, settings: "Settings") -> None:
-    """Make topics where they are missing, then see that every part answers. Raises ServiceError."""
-    from mlops_lab.bootstrap.chosen import chosen
-    from mlops_lab.bootstrap.parts import parts_of
-
-    if chosen(settings).bus == "kafka":
-        from mlops_lab.bootstrap.broker import broker_of
-        from mlops_lab.events.on_kafka_topics import ensure_topics
-
-        made = [topic.name for topic in ensure_topics(broker_of(settings.events)) if topic.made]
-        output.say(f"Kafka at {settings.events.kafka}: " + (f"{len(made)} topics made" if made else "all topics are there"))
-    for part in parts_of(settings):
-        if part.trouble:
-            raise ServiceError(part.trouble, part.next)
 
 
 def _take_along(output: Output, before: "Settings", fresh: "Settings") -> None:
