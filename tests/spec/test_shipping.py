@@ -24,7 +24,7 @@ from mlops_lab.events import ANSWERS, Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines import ship as pipeline
 from mlops_lab.pipelines.answered import answered
-from mlops_lab.pipelines.backlog import Backlog, backlog
+from mlops_lab.pipelines.backlog import Backlog, all_shipped, backlog
 from mlops_lab.pipelines.log_check import find, joined
 from mlops_lab.pipelines.ship import kept_bytes, ship
 from mlops_lab.registry.ledger import INCIDENT
@@ -559,7 +559,9 @@ def test_the_backlog_says_how_much_waits_and_since_when(lab: SmallLab) -> None:
 
     (waiting,) = backlog(lab)
     assert (waiting.replica, waiting.unshipped_bytes, waiting.unshipped_since) == ("replica-1", size - 8, NOW)
+    assert not all_shipped(lab)
     ship(lab)
+    assert all_shipped(lab)
     (shipped,) = backlog(lab)
     assert (shipped.unshipped_bytes, shipped.unshipped_since, shipped.aside) == (0, None, 0)
     assert shipped.size_bytes == size + len(log_id(folder)) + 1

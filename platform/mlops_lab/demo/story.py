@@ -27,6 +27,7 @@ from mlops_lab.flights import source
 from mlops_lab.flights.faults import fault_called
 from mlops_lab.governance.approval import read_token
 from mlops_lab.monitoring.window import Window
+from mlops_lab.pipelines.backlog import all_shipped
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.promote import promote
 from mlops_lab.pipelines.worker import settled
@@ -122,6 +123,8 @@ class Story:
                 self._ingest()
                 self._first_champion()
                 self._year()
+                if self._elsewhere:  # a watcher that is stopped ships the last answers at its end; this one goes on
+                    self._wait(lambda: all_shipped(self._lab), "The watcher did not ship the last answers")
             finally:
                 if not self._elsewhere:
                     self._supervisor.down()
@@ -217,13 +220,16 @@ class Story:
 
     def _settle(self) -> None:
         """Wait until the workers have done everything; one that died ends the wait at once."""
+        self._wait(lambda: settled(self._lab), "The workers did not finish")
+
+    def _wait(self, done: Callable[[], bool], trouble: str) -> None:
         began = time.monotonic()
-        while not settled(self._lab):
+        while not done():
             for name in workers_of(self._lab.settings):
                 require_not_gone(self._lab.settings, name)
             if time.monotonic() - began > TIMEOUT_S:
                 logs = self._lab.home / "logs"
-                raise ServiceNotReady(f"The workers did not finish within {TIMEOUT_S:.0f} s.", f"read {logs}, then run the demo again.")
+                raise ServiceNotReady(f"{trouble} within {TIMEOUT_S:.0f} s.", f"read {logs}, then run the demo again.")
             time.sleep(0.1)
 
     def _wait_ready(self, name: str) -> None:

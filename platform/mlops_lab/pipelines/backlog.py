@@ -37,6 +37,11 @@ def backlog(lab: Lab) -> list[Backlog]:
     return [_of(replica, folder) for replica, folder in lab.logs_of_replicas]
 
 
+def all_shipped(lab: Lab) -> bool:
+    """Whether every record that was in a log when it was looked at is in the tables, on the bus and in the ledger."""
+    return not any(one.unshipped_bytes for one in backlog(lab))
+
+
 def _of(replica: str, folder: Path) -> Backlog:
     shipped = shipped_to(folder)
     unshipped = unshipped_bytes(folder, shipped)
