@@ -1,6 +1,8 @@
 """The stack as files: what can be read off them without a Docker. What only a running one shows is in tests/stack."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,28 @@ def test_a_worker_is_given_the_same_time_by_docker_and_by_who_asks_from_inside()
     for name in of_the_stack:
         silent_s = SILENT_S[name]
         assert SERVICES[name]["healthcheck"]["test"][-1] == f"{silent_s:g}", name
+
+
+@pytest.mark.parametrize(
+    ("bus", "store", "code"), [("kafka", "redis", 0), ("embedded", "process", 2), ("kafka", "process", 2), ("embedded", "redis", 2)]
+)
+def test_streaming_beside_a_loop_that_would_not_use_it_is_refused(bus: str, store: str, code: int) -> None:
+    """`docker compose --profile streaming up` alone sets neither."""
+    job = SERVICES["init-streaming"]
+    assert job["environment"] == {"STACK_BUS": "${STACK_BUS:-embedded}", "STACK_STORE": "${STACK_STORE:-process}"}
+    script = ROOT / job["volumes"][0].partition(":")[0]
+    env = {"PATH": os.environ["PATH"], "STACK_BUS": bus, "STACK_STORE": store}
+
+    done = subprocess.run(["sh", script], env=env, capture_output=True, text=True, check=False)
+
+    assert done.returncode == code
+    assert ("make up PROFILE=streaming" in done.stderr) == (code != 0)
+
+
+@each({name for name, service in SERVICES.items() if "streaming" in service.get("profiles", [])} - JOBS)
+def test_nothing_of_streaming_starts_before_the_loop_uses_it(name: str) -> None:
+    assert SERVICES[name]["depends_on"]["init-streaming"] == {"condition": "service_completed_successfully"}
+    assert SERVICES["init-streaming"]["profiles"] == SERVICES[name]["profiles"]
 
 
 def test_nothing_waits_by_sleeping() -> None:
