@@ -9,6 +9,7 @@ from typing import Any
 from mlops_lab.data.shadow import SHADOW_SCORES
 from mlops_lab.data.shipping import SET_ASIDE
 from mlops_lab.events import ANSWERS, Message
+from mlops_lab.pipelines.ship import ship
 from mlops_lab.registry.ledger import INCIDENT
 from mlops_lab.serving.prediction_log import PredictionLog
 from pipeline_builders import MODEL, SmallLab
@@ -91,6 +92,16 @@ def write(home: Path, *frames: Mapping[str, Any], replica: str = "replica-1", se
     return folder
 
 
+def write_mixed(lab: SmallLab, numbers: range, **how: Any) -> Path:
+    return write(lab.home, *(frame for number in numbers for frame in mixed(number)), **how)
+
+
+def write_and_ship(lab: SmallLab, *frames: dict[str, Any], **how: Any) -> Path:
+    folder = write(lab.home, *frames, **how)
+    ship(lab)
+    return folder
+
+
 @dataclass(frozen=True)
 class Effects:
     """Every effect, sorted, with its repetitions."""
@@ -101,6 +112,10 @@ class Effects:
     aside: list[int]
     told: list[str]
     incidents: list[str]
+
+
+def incidents(lab: SmallLab, what: str) -> list[Any]:
+    return [fact for fact in lab.ledger.facts(INCIDENT) if fact.body["what"] == what]
 
 
 def told(lab: SmallLab) -> list[Message]:
