@@ -48,8 +48,9 @@ test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
 test-services: install ## Run the tests on real servers: Kafka, Redis, S3, a collector (LAB_TEST_ variables name them) and PostgreSQL (its programs suffice)
 	$(BIN)/python -m pytest tests/services $(ARGS)
 
-test-compose: env ## Run the tests of the whole stack on a real Docker: its own project, ports and volumes
-	$(BIN)/python -m pytest tests/stack $(ARGS)
+# A test that is the first to need a stack builds it, too, and on a bare machine that takes long. What waits in there has limits of its own.
+test-compose: env ## Run the tests of the whole stack on this machine's Docker, as root: its own project, ports and volumes
+	$(BIN)/python -m pytest tests/stack --timeout 1800 $(ARGS)
 
 lint: env ## Check style, format, types, the direction of imports, and the Dockerfile
 	$(BIN)/ruff check .
@@ -108,8 +109,8 @@ lock: env ## Resolve the versions again (UPGRADE=--upgrade for newer ones), then
 	$(COMPILE) $(SERVING_EXTRAS:%=--extra %) $(TERMINAL:%=--no-emit-package %) -c requirements/lock.txt pyproject.toml -o requirements/serving.txt
 	@$(PYTHON) requirements/install.py
 
-chaos-compose: env ## The faults of the whole stack at full size: its database restarted twenty times under traffic, among others
-	STACK_RESTARTS=20 $(BIN)/python -m pytest tests/stack/test_when_broken.py $(ARGS)
+chaos-compose: env ## The faults of the whole stack at full size, as root: its database restarted twenty times under traffic, among others
+	STACK_RESTARTS=20 $(BIN)/python -m pytest tests/stack/test_when_broken.py --timeout 1800 $(ARGS)
 
 budget: ## Measure what each profile of the platform on Docker takes, and write platform/docs/budget.md (LEAVE_OUT='grafana' PROFILES='core')
 	@python3 platform/deploy/compose/budget.py $(PROFILES)
