@@ -1,5 +1,6 @@
 """Traffic against a stack while it is broken: what was acknowledged, and whether it is in the tables once."""
 
+import http.client
 import json
 import threading
 import time
@@ -80,6 +81,6 @@ class Load:
                     self.statuses[200] += 1
             except urllib.error.HTTPError as error:
                 self.statuses[error.code] += 1
-            except OSError:
+            except (OSError, http.client.HTTPException, ValueError):  # nobody there, or an answer that was cut off
                 self.statuses[0] += 1
             time.sleep(0.01)

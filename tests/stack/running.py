@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stack.processes import kill_9
+
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = ("INFERENCE_PORT", "MLFLOW_PORT", "PREFECT_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
 NOT_HERE = frozenset({"grafana", "traffic", "init-model"})
@@ -78,7 +80,8 @@ class Stack:
         return time.monotonic() - began
 
     def down(self, *, volumes: bool = False) -> None:
-        self.compose("--profile", "*", "down", "--remove-orphans", *(["--volumes"] if volumes else []), check=False)
+        """Stop all of it. What stays behind would be the beginning of the next run, so a failure is one here. Raises CommandFailed."""
+        self.compose("--profile", "*", "down", "--remove-orphans", *(["--volumes"] if volumes else []))
 
     def keep_logs(self, folder: Path) -> None:
         """What every container said, for whoever reads a failure."""
@@ -109,9 +112,13 @@ class Stack:
         return identifier
 
     def kill_9(self, service: str) -> None:
-        """As the kernel would: `docker kill` counts as wanted, and nothing would start it again."""
-        pid = until(lambda: int(self.state(service)["State"]["Pid"]), lambda pid: pid > 1, 120, f"{service} does not run")
-        os.kill(pid, 9)  # 0 is what the engine says of a container that is being started again, and would be this process itself
+        """As the kernel would: `docker kill` counts as wanted, and nothing would start it again. Raises AssertionError."""
+        runs = until(lambda: self.state(service), lambda state: int(state["State"]["Pid"]) > 1, 120, f"{service} does not run")
+        kill_9(int(runs["State"]["Pid"]), runs["Id"])  # 0 is what the engine says of a container that is being started again
+
+    def started(self, service: str) -> str:
+        """When its container was started the last time, by the engine's clock; another start is another text."""
+        return str(self.state(service)["State"]["StartedAt"])
 
     def healthy(self, service: str) -> bool:
         state = self.state(service)["State"]

@@ -25,14 +25,17 @@ with open("/lab/serving/fill", "wb", buffering=0) as fill:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     free = Stack.of_free_ports(tmp_path_factory.mktemp("small"), project="mlops-lab-test-disk")
     stack = replace(free, env={**free.env, **CORE}, profiles="core", files=(*free.files, "tests/stack/small_disk.yaml"))
+    stack.down(volumes=True)  # of a run that was killed
     try:
         stack.build()
         stack.up()
         stack.lab("begin", timeout_s=600)
         yield stack
     finally:
-        stack.keep_logs(Path("runs") / "test-compose" / "disk")
-        stack.down(volumes=True)
+        try:
+            stack.keep_logs(Path("runs") / "test-compose" / "disk")
+        finally:
+            stack.down(volumes=True)
 
 
 def test_a_full_disk_is_a_503_and_heals_when_there_is_space_again(small: Stack) -> None:
