@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,24 @@ def test_nothing_waits_by_sleeping() -> None:
     for name, service in SERVICES.items():
         said = f"{service.get('entrypoint', '')} {service.get('command', '')}"
         assert "sleep" not in said or name == "workbench", name
+
+
+@pytest.mark.parametrize(("age_s", "healthy"), [(0, True), (40, False), (None, False)], ids=["fresh", "silent", "never touched"])
+def test_a_sign_of_life_is_a_file_that_was_touched_lately(tmp_path: Path, age_s: int | None, healthy: bool) -> None:
+    assert signs_of_life(tmp_path, age_s, within_s=30) is healthy
+
+
+def test_the_sign_of_the_container_before_is_none(tmp_path: Path) -> None:
+    """It lies on a volume; whoever starts anew has not shown yet that it works."""
+    running_s = int(subprocess.run(["ps", "-o", "etimes=", "-p", "1"], capture_output=True, text=True, check=True).stdout)
+
+    assert not signs_of_life(tmp_path, running_s + 60, within_s=running_s + 1000)
+
+
+def signs_of_life(folder: Path, age_s: int | None, within_s: int) -> bool:
+    sign = folder / "watcher.ready"
+    if age_s is not None:
+        sign.touch()
+        os.utime(sign, (time.time() - age_s,) * 2)
+    script = ROOT / "platform" / "deploy" / "docker" / "fresh"
+    return subprocess.run(["sh", str(script), str(sign), str(within_s)], check=False, capture_output=True).returncode == 0

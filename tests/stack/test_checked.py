@@ -1,4 +1,4 @@
-"""What the images themselves say of the files they are given. They are the pinned ones, so no other version decides."""
+"""What the images themselves say of the files they are given. The stack runs the same ones, so no other version decides."""
 
 import re
 import subprocess

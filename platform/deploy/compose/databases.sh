@@ -6,7 +6,8 @@ export PGHOST=postgres PGUSER=postgres PGPASSWORD
 PGPASSWORD=$(cat "$1/postgres")
 
 for name in mlflow prefect; do
-    psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --dbname postgres --set name="${name}" --set password="$(cat "$1/${name}")" << 'SQL'
+    psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --dbname postgres --set name="${name}" --set password_file="$1/${name}" << 'SQL'
+\set password `cat :'password_file'`
 SELECT format('CREATE ROLE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name')
 \gexec
 ALTER ROLE :"name" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD :'password';

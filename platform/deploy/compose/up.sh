@@ -44,7 +44,8 @@ echo "Images are built ($((SECONDS - began)) s). Waiting until everything is hea
 # What belongs to another profile would run on, with settings of then.
 mapfile -t others < <(comm -23 <(docker compose --profile '*' config --services | sort) <(docker compose config --services | sort))
 if [[ ${#others[@]} -gt 0 ]]; then
-    docker compose --profile '*' rm --stop --force "${others[@]}" > /dev/null 2>&1
+    docker compose --profile '*' rm --stop --force "${others[@]}" > /dev/null \
+        || fail "What belongs to other profiles could not be stopped." "read what Docker says above; then \`make up\` again."
 fi
 began=${SECONDS}
 if ! docker compose up --detach --wait --wait-timeout "${WAIT_S:-300}" --remove-orphans; then

@@ -36,7 +36,6 @@ class Turn:
         lock = os.open(self._home / "replay.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._take(lock)
-            os.pwrite(lock, _GIVES_WAY if self._gives_way else _STAYS, 0)
             yield
         finally:
             os.close(lock)
@@ -52,6 +51,7 @@ class Turn:
     def _take(self, lock: int) -> None:
         try:
             if not self._gives_way and _locked(lock):
+                os.pwrite(lock, _STAYS, 0)
                 return
             with self._waiting(_QUEUE_PATIENCE_S):
                 until = time.monotonic() + self._patience_s
@@ -64,6 +64,8 @@ class Turn:
                             "see what it waits for, then try again.",
                         )
                     time.sleep(_LOOK_EVERY_S)
+                # Before the queue is let go: who stands in it next reads whether this one gives way.
+                os.pwrite(lock, _GIVES_WAY if self._gives_way else _STAYS, 0)
         except BlockingIOError as error:
             raise HomeInUse(f"Another process waits for its turn in {self._home}.", "let it finish, or stop it with Ctrl-C.") from error
 
