@@ -1,7 +1,9 @@
 """The loop's numbers for Prometheus: read from the records, so that a restart resets nothing, and missing where nothing can be read."""
 
+import os
 import urllib.request
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,21 @@ def test_the_stream_processor_is_told_of_only_where_a_home_has_one(lab: Lab) -> 
 
     assert (with_one["processor_behind"], with_one["processor_watermark_seconds"]) == (7, 1000)
     assert not [name for name, _ in said(lab) if name.startswith("processor_")]
+
+
+def test_a_worker_is_heard_by_the_sign_that_it_gives_again_and_again(lab: Lab) -> None:
+    """The stream processor writes `features.ready` once, when it begins: by that it would be silent for ever."""
+    for name, at_s in (("watcher.ready", 2000), ("features.ready", 1000), ("features.json", 3000)):
+        (lab.home / name).touch()
+        os.utime(lab.home / name, (at_s, at_s))
+
+    heard = {sample.labels: sample.value for sample in measure(lab, ["watcher", "features"]) if sample.name == "worker_heard_seconds"}
+
+    assert heard == {("watcher",): 2000, ("features",): 3000}
+
+
+def test_a_worker_that_was_never_heard_has_no_number(lab: Lab) -> None:
+    assert isnan(said(lab)["worker_heard_seconds", ("watcher",)])
 
 
 def test_every_number_is_described_and_every_label_has_a_value(lab: Lab) -> None:

@@ -87,8 +87,13 @@ def asked(settings: Settings, name: str) -> Part:
     )
 
 
+def sign_of(home: Path, name: str) -> Path:
+    """The file that a worker touches while it goes on. The stream processor writes what it says of itself, and its `.ready` only once."""
+    return home / (f"{name}.json" if name == FEATURES else f"{name}.ready")
+
+
 def _worker(home: Path, name: str) -> Part:
-    sign = home / (f"{name}.json" if name == FEATURES else f"{name}.ready")
+    sign = sign_of(home, name)
     part = Part(name, "worker", str(sign))
     next_step = f"`docker compose ps {name}` and `docker compose logs {name}` on the host say why."
     try:

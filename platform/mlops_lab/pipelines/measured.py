@@ -9,6 +9,7 @@ from math import nan
 from typing import Any
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.running import sign_of
 from mlops_lab.bootstrap.services import FEATURES
 from mlops_lab.clock import from_iso
 from mlops_lab.events import ANSWERS, CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES
@@ -179,7 +180,7 @@ def _ways(lab: Lab, now: float) -> Iterator[Sample]:
 
 def _workers(lab: Lab, workers: Sequence[str]) -> Iterator[Sample]:
     for name in workers:
-        sign = lab.home / f"{name}.ready"
+        sign = sign_of(lab.home, name)
         yield Sample("worker_heard_seconds", sign.stat().st_mtime if sign.exists() else nan, (name,))
     if FEATURES not in workers:  # what a processor of former days has left in the home is not silence
         return

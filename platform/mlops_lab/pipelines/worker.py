@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from mlops_lab.bootstrap import Lab
-from mlops_lab.bootstrap.running import workers_of
+from mlops_lab.bootstrap.running import sign_of, workers_of
 from mlops_lab.bootstrap.services import WATCHER
 from mlops_lab.bootstrap.telemetry import send_logs, send_metrics
 from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, ServiceError, UnknownName
@@ -197,7 +197,7 @@ def main() -> int:
         duty = _duty(sys.argv[1:], lab)
         lab.process = duty.name
         send_logs(lab.settings.telemetry, duty.name)
-        ready = lab.home / f"{duty.name}.ready"
+        ready = sign_of(lab.home, duty.name)
         worker = Worker(lab, duty, beat=ready.touch)
 
         def on_signal(number: int, frame: FrameType | None) -> None:

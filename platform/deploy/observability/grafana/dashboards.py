@@ -224,7 +224,7 @@ DASHBOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
                 "Since a worker was heard",
                 "s",
                 "Grows within a piece of work; minutes are too long.",
-                [("{{worker}}", "time() - lab_loop_worker_heard_seconds"), ("features", "time() - lab_loop_processor_heard_seconds")],
+                [("{{worker}}", "time() - lab_loop_worker_heard_seconds")],
             ),
         ),
     ),
