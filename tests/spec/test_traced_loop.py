@@ -1,6 +1,8 @@
 """One trace from a request to its outcome, and a chain of linked ones from a decision to the swap."""
 
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -130,6 +132,46 @@ def test_a_book_of_traces_forgets_the_oldest(tmp_path: Path) -> None:
         book.note({f"p{number}": TraceContext(f"{number + 1:032x}", "2" * 16)})
     assert sorted(book.find(f"p{number}" for number in range(5))) == ["p2", "p3", "p4"]
     assert book.find(["p4"])["p4"].trace_id == f"{5:032x}"
+
+
+def test_a_book_of_traces_that_another_process_holds_refuses_as_a_file_does(tmp_path: Path) -> None:
+    """Open it can be, and read while somebody writes: what refuses is the writing itself."""
+    path = tmp_path / "traces.db"
+    book = TraceBook(path, patience_s=0.01)
+    book.note({"p1": REPORTER})
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OSError, match="locked"):
+            book.note({"p2": REPORTER})
+        assert book.find(["p1", "p2"]) == {"p1": REPORTER}
+    book.note({"p2": REPORTER})
+
+    assert book.find(["p1", "p2"]) == {"p1": REPORTER, "p2": REPORTER}
+
+
+def test_a_book_of_traces_whose_rows_are_damaged_refuses_as_a_file_does(tmp_path: Path) -> None:
+    path = tmp_path / "traces.db"
+    book = TraceBook(path)
+    book.note({f"p{number}": REPORTER for number in range(1000)})
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + bytes(len(content) - 4096))  # its head says that it is a database
+
+    for call in (lambda: book.find(["p1"]), lambda: book.note({"new": REPORTER})):
+        with pytest.raises(OSError, match=r"traces\.db"):
+            call()
+
+
+def test_a_book_of_traces_that_is_held_keeps_no_answer_back(lab: SmallLab) -> None:
+    lab.trace_book = TraceBook(lab.home / "traces.db", patience_s=0.01)
+    lab.trace_book.note({"p0": REPORTER})
+    write(lab.home, answers(1, trace=REQUEST), feedback(1))
+
+    with closing(sqlite3.connect(lab.home / "traces.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert ship(lab) == 2
+
+    assert [delivery.message.traceparent for delivery in lab.bus.read(ANSWERS, 0)] == [REQUEST]
 
 
 def test_an_order_is_a_trace_of_its_own_linked_to_what_gave_it_and_shows_its_failure(lab: SmallLab) -> None:
