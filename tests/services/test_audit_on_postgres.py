@@ -3,6 +3,7 @@
 import pytest
 
 from spec.test_audit import *  # noqa: F403
+from spec.test_audit_tampering import *  # noqa: F403
 
 pytestmark = pytest.mark.usefixtures("homes_on_postgres")
 
