@@ -195,6 +195,27 @@ def test_an_answer_that_is_no_http_is_a_server_out_of_reach() -> None:
         thread.join()
 
 
+def test_whoever_waits_for_a_training_waits_on_while_the_server_does_not_answer(
+    lab: Lab, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ledger says when an order has ended; the server is only asked how it stands."""
+    from mlops_lab.bootstrap import running
+    from mlops_lab.cli import train
+
+    def looked_after(settings: Settings, name: str) -> None:
+        if server.asked:
+            lab.ledger.record("order_done", order.id, {"version": 7}, at=AT, by=PLATFORM, why="it ended")
+
+    order = TrainModel("train-by-hand", AT, "trainer", origin="by hand")
+    server.down = True
+    monkeypatch.setattr(train, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(running, "require_works", lambda settings, name: None)
+    monkeypatch.setattr(running, "require_not_gone", looked_after)
+
+    assert carried_out(Output(), order, lab) == (7, True)
+    assert "the server does not answer" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("end", ["order_done", "order_failed"])
 def test_nothing_is_settled_before_an_order_has_ended(lab: Lab, server: Server, end: str) -> None:
     lab.bus.publish(CONTROL, [LOST])

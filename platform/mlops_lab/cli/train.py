@@ -11,7 +11,7 @@ import click
 from mlops_lab.cli.judged import show_judgement, show_metrics
 from mlops_lab.cli.opened import MOMENT, open_lab, present, runs, shown, take_in_logs
 from mlops_lab.cli.output import Output
-from mlops_lab.errors import ServiceNotReady, TrainingFailed, UsageError
+from mlops_lab.errors import OrchestratorUnreachable, ServiceNotReady, TrainingFailed, UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
@@ -113,7 +113,10 @@ def _have_carried_out(output: Output, order: "TrainModel", lab: "Lab") -> int:
         for fact in lab.ledger.facts("order_done", order.id):
             return int(fact.body["version"])
         name = f"{order.origin} as of {order.at:%Y-%m-%d}"
-        state = next((run.state.lower() for run in reversed(api.runs(20)) if run.name == name), "not begun yet")
+        try:
+            state = next((run.state.lower() for run in reversed(api.runs(20)) if run.name == name), "not begun yet")
+        except OrchestratorUnreachable:  # it is asked for who waits; whether the order has ended is said by the ledger
+            state = "unknown: the server does not answer"
         if state != told:
             output.say(f"Run '{name}' on the Prefect server: {state}")
             told = state

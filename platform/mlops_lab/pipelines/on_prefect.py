@@ -1,5 +1,6 @@
 """The training order as a Prefect flow: its steps as tasks, its result as artifacts that a person understands."""
 
+import logging
 import os
 
 os.environ.setdefault("DO_NOT_TRACK", "true")  # read while prefect is imported
@@ -12,13 +13,19 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.errors import BusUnreachable, RegistryUnreachable, StoreUnreachable
 from mlops_lab.pipelines.judge import judge_version
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.train import gather, make, register
 from mlops_lab.registry.judge import Judgement
 from mlops_lab.registry.version import ModelVersion
 
+AGAIN_AFTER_S = [5.0, 15.0, 45.0]
+"""Seconds to wait before a step is tried again that needed a part which did not answer: as a rule it is being started anew."""
+
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 def run_training_flow(order: TrainModel, lab: Lab) -> tuple[Judgement, ModelVersion]:
@@ -43,12 +50,26 @@ def steps(order: TrainModel, lab: Lab) -> tuple[Judgement, ModelVersion]:
 
 def _step(name: str, work: Callable[[], T]) -> T:
     # A closure without arguments and without caching: frames are neither hashed nor written to Prefect's storage.
-    step: Any = task(name=name, cache_policy=NO_CACHE, persist_result=False)(work)
+    again = {"retries": len(AGAIN_AFTER_S), "retry_delay_seconds": AGAIN_AFTER_S, "retry_condition_fn": _is_away}
+    step: Any = task(name=name, cache_policy=NO_CACHE, persist_result=False, **again)(work)  # type: ignore[call-overload]
     result: T = step()
     return result
 
 
+def _is_away(step: Any, run: Any, failed: Any) -> bool:
+    """Whether a step failed because a part does not answer; whatever else it failed by will be so the next time, too."""
+    return isinstance(failed.data, BusUnreachable | RegistryUnreachable | StoreUnreachable)
+
+
 def _describe(order: TrainModel, version: ModelVersion, judgement: Judgement, lab: Lab) -> None:
+    """For who looks at the run. The judgement is in the ledger: a server that does not take this costs nobody a model."""
+    try:
+        _show(order, version, judgement, lab)
+    except Exception:  # Prefect's client raises its own, httpx's and pydantic's
+        log.warning("training.not_described", exc_info=True)
+
+
+def _show(order: TrainModel, version: ModelVersion, judgement: Judgement, lab: Lab) -> None:
     rows = [{"check": c.name, "passed": "yes" if c.passed else "NO", "measured": c.measured, "limit": c.limit} for c in judgement.checks]
     create_table_artifact(
         rows,
