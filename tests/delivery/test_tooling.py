@@ -208,16 +208,45 @@ def test_git_overlooks_no_part_of_the_package() -> None:
     assert hidden.stdout == ""
 
 
-def test_no_file_names_a_machine_or_an_index() -> None:
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """Every text file that git keeps or would keep, by its path."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = [ROOT / name for name in listed.split("\0") if name and not name.endswith((".png", ".svg"))]
+    found = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths if path.is_file()}
+    assert found.keys() >= {"README.md", ".ci/run", "compose.yaml", "platform/deploy/docker/Dockerfile"}
+    return found
+
+
+def test_no_file_names_a_machine_or_an_index(texts: dict[str, str]) -> None:
     """The words are put together here, so that this file does not name them either."""
-    never = ["py" + "pi.org", "files.python" + "hosted", "/wo" + "rk/", "/ro" + "ot/.", "/tm" + "p/w/"]
-    files = [ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / ".ci" / "run", *(ROOT / "requirements").iterdir()]
-    files += [
-        path for folder in ("platform", "tests") for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".md", ".toml", ".html"}
-    ]
-    for path in (path for path in files if path.is_file()):
-        text = path.read_text()
-        assert not [word for word in never if word in text], path
+    never = ["py" + "pi.org", "files.python" + "hosted", "/wo" + "rk/", "/ro" + "ot/", "/tm" + "p/w/"]
+
+    assert [(name, word) for name, text in texts.items() for word in never if word in text] == []
+
+
+SECRETS = {
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY",
+    "a key of a cloud": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a token of a service": r"\b(gh[pousr]_[A-Za-z0-9]{30,}|xox[abp]-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{20,}\.[A-Za-z0-9_-]{10,})",
+    "a password in an address": r"\b[a-z][a-z0-9+]*://[^\s:/@'\"`<>{}$%]+:[^\s:/@'\"`<>{}[\]$%]{6,}@",
+    "a password of a setting": r"(?im)^\s*[A-Z_]*(PASSWORD|SECRET|TOKEN|API_KEY):?\s*[:=]\s*[\"']?[A-Za-z0-9+/]{12,}[\"']?\s*$",
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_no_secret_is_anywhere(texts: dict[str, str], kind: str) -> None:
+    found = [(name, match[0]) for name, text in texts.items() for match in re.finditer(SECRETS[kind], text)]
+
+    assert [(name, secret) for name, secret in found if not "of-the-tests" in secret] == []
+
+
+def test_no_image_moves_by_itself(texts: dict[str, str]) -> None:
+    """What is pulled by a name that moves is another thing tomorrow."""
+    moving = {name: re.findall(r"[\w./}-]+:la" + "test\\b", text) for name, text in texts.items()}
+
+    assert {name: found for name, found in moving.items() if found} == {}
 
 
 @pytest.fixture
