@@ -239,7 +239,7 @@ SECRETS = {
 def test_no_secret_is_anywhere(texts: dict[str, str], kind: str) -> None:
     found = [(name, match[0]) for name, text in texts.items() for match in re.finditer(SECRETS[kind], text)]
 
-    assert [(name, secret) for name, secret in found if not "of-the-tests" in secret] == []
+    assert [(name, secret) for name, secret in found if not re.search(r"of-the-tests|:(secret|hidden)@", secret)] == []
 
 
 def test_no_image_moves_by_itself(texts: dict[str, str]) -> None:
