@@ -14,7 +14,7 @@ TOOLS = {"promtool": "PROMETHEUS_IMAGE", "amtool": "ALERTMANAGER_IMAGE"}
 
 
 def test_prometheus_and_alertmanager_take_their_files(tmp_path: Path) -> None:
-    """What `make lint-stack` asks of tools on the PATH: configuration, rules and their tests, queries of dashboards, who is called for what."""
+    """What `make lint-stack` asks of tools on the PATH: configuration, rules with their tests, queries of dashboards, routes of alerts."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     for name, image in TOOLS.items():
