@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mlops_lab.pipelines.measured import COUNTER, DESCRIBED, PREFIX
+from mlops_lab.pipelines.measured import COUNTER, DESCRIBED, PARTS, PREFIX
+from mlops_lab.pipelines.on_prometheus import PAGE_S
 from stack.dashboards import MAY_BE_EMPTY, empty_panels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +189,19 @@ def test_counters_are_called_total_and_nothing_else_is() -> None:
     for name, (kind, meaning, _) in DESCRIBED.items():
         assert name.endswith("_total") == (kind == COUNTER), name
         assert meaning.endswith("."), name
+
+
+def test_the_watchers_page_comes_well_before_prometheus_gives_it_up() -> None:
+    said = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["global"]
+
+    assert int(said["scrape_timeout"].removesuffix("s")) >= 1.5 * PAGE_S
+
+
+def test_an_alert_about_what_can_be_read_names_parts_that_there_are() -> None:
+    named = {part for rule in RULES for part in re.findall(r'lab_loop_readable\{part!?="(\w+)"\}', rule["expr"])}
+
+    assert named == {"bus"}
+    assert named < set(PARTS)
 
 
 def test_alertmanager_and_prometheus_know_each_other_by_the_names_of_the_stack() -> None:

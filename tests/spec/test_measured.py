@@ -1,10 +1,14 @@
 """The loop's numbers for Prometheus: read from the records, so that a restart resets nothing, and missing where nothing can be read."""
 
 import os
+import threading
+import time
 import urllib.request
+from collections.abc import Callable
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
+from typing import NoReturn, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,13 +17,15 @@ from feedback_builders import a_report
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import PLATFORM
-from mlops_lab.errors import RegistryUnreachable
-from mlops_lab.events import FEEDBACK
+from mlops_lab.errors import BusUnreachable, RegistryUnreachable
+from mlops_lab.events import FEEDBACK, EventBus
+from mlops_lab.events.spool import SpooledBus
 from mlops_lab.features.shard import Shard
+from mlops_lab.pipelines import on_prometheus
 from mlops_lab.pipelines.feature_status import FeatureStatus, status_file, write_status
 from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.guard import TRIAL
-from mlops_lab.pipelines.measured import DESCRIBED, PREFIX, measure
+from mlops_lab.pipelines.measured import DESCRIBED, PARTS, PREFIX, Sample
 from mlops_lab.pipelines.on_prometheus import LoopMetrics, serve
 from mlops_lab.settings import Settings
 from pipeline_builders import SmallLab
@@ -55,8 +61,13 @@ def lab(tmp_path: Path) -> Lab:
     return lab
 
 
+def measured(lab: Lab, *workers: str) -> list[Sample]:
+    """All numbers of all parts."""
+    return [sample for read in PARTS.values() for sample in read(lab, workers)]
+
+
 def said(lab: Lab) -> dict[tuple[str, tuple[str, ...]], float]:
-    return {(sample.name, sample.labels): sample.value for sample in measure(lab, ["watcher"])}
+    return {(sample.name, sample.labels): sample.value for sample in measured(lab, "watcher")}
 
 
 def test_a_home_in_which_nothing_happened_has_no_week_and_no_champion(lab: Lab) -> None:
@@ -119,7 +130,7 @@ def test_the_stream_processor_is_told_of_only_where_a_home_has_one(lab: Lab) -> 
     words = FeatureStatus(1, 1e9, 1e9, "working", None, 1000, {}, {"observations": [3, 4]}, {"applied": 9}, {}, 1e9, "e", 0, 0, 0)
     write_status(status_file(lab.home, Shard().group), words)
 
-    with_one = {sample.name: sample.value for sample in measure(lab, ["watcher", "features"])}
+    with_one = {sample.name: sample.value for sample in measured(lab, "watcher", "features")}
 
     assert (with_one["processor_behind"], with_one["processor_watermark_seconds"]) == (7, 1000)
     assert not [name for name, _ in said(lab) if name.startswith("processor_")]
@@ -131,7 +142,7 @@ def test_a_worker_is_heard_by_the_sign_that_it_gives_again_and_again(lab: Lab) -
         (lab.home / name).touch()
         os.utime(lab.home / name, (at_s, at_s))
 
-    heard = {sample.labels: sample.value for sample in measure(lab, ["watcher", "features"]) if sample.name == "worker_heard_seconds"}
+    heard = {sample.labels: sample.value for sample in measured(lab, "watcher", "features") if sample.name == "worker_heard_seconds"}
 
     assert heard == {("watcher",): 2000, ("features",): 3000}
 
@@ -143,13 +154,13 @@ def test_a_worker_that_was_never_heard_has_no_number(lab: Lab) -> None:
 def test_every_number_is_described_and_every_label_has_a_value(lab: Lab) -> None:
     lab.ledger.record_decision("2013-W26", RECORD, at=AT, by=PLATFORM)
 
-    for sample in measure(lab, ["watcher"]):
+    for sample in measured(lab, "watcher"):
         assert len(sample.labels) == len(DESCRIBED[sample.name][2]), sample
 
 
 def test_the_page_is_what_prometheus_reads(lab: Lab) -> None:
     lab.ledger.record_decision("2013-W26", RECORD, at=AT, by=PLATFORM)
-    server = serve(Lab(lab.settings), ["watcher"], "127.0.0.1", 0)
+    server = serve(LoopMetrics(Lab(lab.settings), ["watcher"]), "127.0.0.1", 0)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
             families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
@@ -157,20 +168,103 @@ def test_the_page_is_what_prometheus_reads(lab: Lab) -> None:
         server.shutdown()
         server.server_close()
 
-    assert families[f"{PREFIX}readable"].samples[0].value == 1
+    assert {sample.labels["part"]: sample.value for sample in families[f"{PREFIX}readable"].samples} == dict.fromkeys(PARTS, 1)
     assert {sample.labels["outcome"] for sample in families[f"{PREFIX}decisions"].samples} >= {"ok", "retrain", "data_incident"}
     assert all(families[name].documentation for name in families)
 
 
-def test_a_ledger_that_cannot_be_read_is_said_and_no_old_number_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    metrics = LoopMetrics(lab, ["watcher"], keep_s=0)
-    assert len(list(metrics.collect())) > 5
+class Broker:
+    """A bus on a server; away, or hanging until `go`."""
 
-    def gone(*_: object) -> None:
+    def __init__(self, hangs: bool = False) -> None:
+        self.go = threading.Event()
+        if not hangs:
+            self.go.set()
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        def asked(*_: object) -> NoReturn:
+            assert self.go.wait(10)
+            raise BusUnreachable.broker("kafka:9092", "no answer")
+
+        return asked
+
+
+def page(metrics: LoopMetrics) -> dict[str, dict[tuple[str, ...], float]]:
+    """Value by name and labels."""
+    return {
+        family.name.removeprefix(PREFIX): {tuple(sample.labels.values()): sample.value for sample in family.samples}
+        for family in metrics.collect()
+    }
+
+
+def unreadable(metrics: LoopMetrics) -> set[str]:
+    return {part for (part,), value in page(metrics)["readable"].items() if not value}
+
+
+def test_a_ledger_that_cannot_be_read_is_said_and_no_old_number_of_it_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = LoopMetrics(lab, ["watcher"], keep_s=0)
+    assert unreadable(metrics) == set()
+
+    def gone(*_: object) -> NoReturn:
         raise RegistryUnreachable.at("postgresql", "it is gone")
 
-    monkeypatch.setattr("mlops_lab.pipelines.on_prometheus.measure", gone)
+    monkeypatch.setattr(type(lab.ledger), "versions", gone)
 
-    [family] = metrics.collect()
-    assert family.name == f"{PREFIX}readable"
-    assert family.samples[0].value == 0
+    assert page(metrics).keys() == {"readable", "spool_waiting", "outcomes_waiting", "dead_letters", "worker_heard_seconds"}
+    assert unreadable(metrics) == {"ledger"}
+    monkeypatch.undo()
+    assert unreadable(metrics) == set()
+
+
+def test_while_the_broker_is_away_what_waits_for_it_is_told_and_all_but_the_bus(lab: Lab) -> None:
+    """It is then that somebody has to hear of it."""
+    lab.bus = SpooledBus(cast(EventBus, Broker()), lab.home / "spool.db", lambda topic, messages: None)
+    lab.bus.publish(FEEDBACK, [a_report(1), a_report(2)])
+
+    told = page(LoopMetrics(lab, ["watcher"]))
+
+    assert told["spool_waiting"]["feedback",] == 2
+    assert told["champion_version"] == {(): 0}
+    assert told["readable"] == dict.fromkeys(((part,) for part in PARTS), 1) | {("bus",): 0}
+    assert not told.keys() & {"outcomes_waiting", "dead_letters"}
+    lab.bus.close()
+
+
+def test_a_page_does_not_wait_for_a_broker_that_hangs(lab: Lab) -> None:
+    """Prometheus would give the page up and take the watcher for down."""
+    broker = Broker(hangs=True)
+    lab.bus = cast(EventBus, broker)
+    metrics = LoopMetrics(lab, ["watcher"], keep_s=0, part_s=0.2)
+    lab.bus.waiting = dict  # type: ignore[method-assign]  # the spool is a file
+    began = time.monotonic()
+
+    assert unreadable(metrics) == {"bus"}
+    assert unreadable(metrics) == {"bus"}
+    assert time.monotonic() - began < 5
+    broker.go.set()
+    del lab.bus
+    while unreadable(metrics):
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+
+
+def test_all_parts_that_hang_together_are_not_waited_for_longer_than_a_scrape(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_prometheus, "PAGE_S", 0.3)
+    go = threading.Event()
+    monkeypatch.setattr(on_prometheus, "PARTS", {part: lambda *_: [go.wait(10)] for part in PARTS})
+    began = time.monotonic()
+
+    assert unreadable(LoopMetrics(lab, ["watcher"])) == set(PARTS)
+
+    assert time.monotonic() - began < 2  # five parts of two seconds each
+    go.set()
+
+
+def test_a_part_that_stumbles_is_told_once_and_takes_no_other_with_it(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    lab.ledger.record_decision("2013-W26", {**RECORD, "evidence": {"drift": {"columns": [{}]}}}, at=AT, by=PLATFORM)
+    metrics = LoopMetrics(lab, ["watcher"], keep_s=0)
+
+    assert unreadable(metrics) == unreadable(metrics) == {"ledger"}
+
+    [told] = [record for record in caplog.records if record.getMessage() == "metrics.unreadable"]
+    assert (told.part, told.why, told.exc_info is not None) == ("ledger", "KeyError('value')", True)  # type: ignore[attr-defined]

@@ -1,11 +1,13 @@
 """One trace from a request to its outcome, and a chain of linked ones from a decision to the swap."""
 
+import socket
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -14,11 +16,11 @@ from feedback_builders import a_report
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.telemetry import send_metrics, spans_of
 from mlops_lab.clock import FixedClock
-from mlops_lab.errors import NotEnoughData
+from mlops_lab.errors import NotEnoughData, ServiceError
 from mlops_lab.events import ANSWERS, CONTROL, FEEDBACK, Message, relay
 from mlops_lab.events.topics import ALL_TOPICS
 from mlops_lab.events.wire import encode
-from mlops_lab.pipelines import worker
+from mlops_lab.pipelines import on_prometheus, worker
 from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.handlers import TRAINING, WATCHING, handle
 from mlops_lab.pipelines.ship import ship
@@ -30,7 +32,7 @@ from mlops_lab.serving.cache import PackageCache
 from mlops_lab.serving.follower import Follower
 from mlops_lab.serving.known import KnownFile
 from mlops_lab.serving.loaded import Slot
-from mlops_lab.settings import TelemetrySettings
+from mlops_lab.settings import MetricsSettings, TelemetrySettings
 from mlops_lab.telemetry import Kind, Span, Spans, TraceContext
 from mlops_lab.telemetry.book import TraceBook
 from mlops_lab.telemetry.metrics import Family, MetricsSender
@@ -259,9 +261,9 @@ def test_the_loops_numbers_go_out_by_otlp_from_the_watcher(lab: SmallLab, monkey
         asked.append(send_metrics(said, process, instance, collect, every_s=0.05))
 
     monkeypatch.setattr(worker, "send_metrics", at_once)
-    worker._send_metrics(lab, TRAINING)
+    worker._tell_numbers(lab, TRAINING)
     assert asked == []
-    worker._send_metrics(lab, WATCHING)
+    worker._tell_numbers(lab, WATCHING)
     ends = monotonic() + 15
     while not receiver.requests and monotonic() < ends:
         sleep(0.02)
@@ -274,4 +276,25 @@ def test_the_loops_numbers_go_out_by_otlp_from_the_watcher(lab: SmallLab, monkey
     (resource,) = ExportMetricsServiceRequest.FromString(body).resource_metrics
     assert {each.value.string_value for each in resource.resource.attributes if each.key == "service.name"} == {"watcher"}
     found = {each.name: each for scope in resource.scope_metrics for each in scope.metrics}
-    assert found["lab_loop_readable"].gauge.data_points[0].as_double == 1.0
+    assert {point.as_double for point in found["lab_loop_readable"].gauge.data_points} == {1.0}
+
+
+def test_the_page_and_what_goes_out_are_one_reading(lab: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"telemetry": TelemetrySettings(otlp="http://127.0.0.1:9"), "metrics": MetricsSettings(port=9101)}
+    lab.settings = lab.settings.model_copy(update=said)
+    sent: list[Any] = []
+    served: list[Any] = []
+    monkeypatch.setattr(worker, "send_metrics", lambda *args: sent.append(args[-1].__self__))
+    monkeypatch.setattr(on_prometheus, "serve", lambda numbers, host, port: served.append((numbers, host, port)))
+
+    worker._tell_numbers(lab, WATCHING)
+
+    assert served == [(sent[0], "127.0.0.1", 9101)]
+    assert isinstance(sent[0], on_prometheus.LoopMetrics)
+
+
+def test_a_port_that_is_taken_is_told(lab: SmallLab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        lab.settings = lab.settings.model_copy(update={"metrics": MetricsSettings(port=taken.getsockname()[1])})
+        with pytest.raises(ServiceError, match="in use"):
+            worker._tell_numbers(lab, WATCHING)

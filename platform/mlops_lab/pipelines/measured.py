@@ -1,8 +1,8 @@
-"""What the loop is like now, as numbers: read from the ledger and the home, so that a restart resets nothing. Values only."""
+"""What the loop is like now, as numbers: read from ledger, bus and home, so that a restart resets nothing. Values only."""
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import nan
@@ -65,11 +65,12 @@ DESCRIBED: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "processor_heard_seconds": (GAUGE, "When the stream processor last said something, Unix seconds of wall time.", ()),
     "processor_events_total": (COUNTER, "Events the stream processor has met since it began, by what became of them.", ("state",)),
     "worker_heard_seconds": (GAUGE, "When a worker last gave a sign of life, Unix seconds of wall time.", ("worker",)),
-    "readable": (GAUGE, "1 when ledger and bus could be read for this page; without them the rest is missing.", ()),
+    "readable": (GAUGE, "1 where this part could be read for this page; its numbers are missing where it could not.", ("part",)),
 }
 """Name behind the prefix, with type, meaning and labels."""
 
 _OUTBOX_LIMIT = 1000
+_TOPICS = (ANSWERS, CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,6 @@ class Sample:
     name: str
     value: float
     labels: tuple[str, ...] = ()
-
-
-def measure(lab: Lab, workers: Sequence[str]) -> list[Sample]:
-    """All numbers. Raises LabError where ledger or bus cannot be read."""
-    now = time.time()
-    return [*_week(lab), *_versions(lab), *_orders(lab, now), *_incidents(lab), *_ways(lab, now), *_workers(lab, workers)]
 
 
 def _week(lab: Lab) -> Iterator[Sample]:
@@ -164,16 +159,31 @@ def _incidents(lab: Lab) -> Iterator[Sample]:
     yield Sample("overdue_outcomes_total", sum(len(fact.body["event_ids"]) for fact in lab.ledger.facts(OVERDUE)))
 
 
-def _ways(lab: Lab, now: float) -> Iterator[Sample]:
+def _ledger(lab: Lab, workers: Sequence[str]) -> Iterator[Sample]:
+    yield from _week(lab)
+    yield from _versions(lab)
+    yield from _orders(lab, time.time())
+    yield from _incidents(lab)
+    yield Sample("outbox_pending", len(lab.outbox.pending(_OUTBOX_LIMIT)))
+
+
+def _logs(lab: Lab, workers: Sequence[str]) -> Iterator[Sample]:
+    now = time.time()
     for one in backlog(lab):
         yield Sample("log_backlog_bytes", one.unshipped_bytes, (one.replica,))
         since = one.unshipped_since
         yield Sample("log_backlog_age_seconds", max(0.0, now - since.timestamp()) if since else 0.0, (one.replica,))
-    yield Sample("outbox_pending", len(lab.outbox.pending(_OUTBOX_LIMIT)))
-    yield Sample("outcomes_waiting", awaited(lab))
+
+
+def _spool(lab: Lab, workers: Sequence[str]) -> Iterator[Sample]:
     waiting = lab.bus.waiting()
-    for topic in (ANSWERS, CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES):
+    for topic in _TOPICS:
         yield Sample("spool_waiting", waiting.get(topic, 0), (topic,))
+
+
+def _bus(lab: Lab, workers: Sequence[str]) -> Iterator[Sample]:
+    yield Sample("outcomes_waiting", awaited(lab))
+    for topic in _TOPICS:
         dead = dead_of(topic)
         yield Sample("dead_letters", sum(lab.bus.head(dead, each) for each in range(lab.bus.partitions(dead))), (topic,))
 
@@ -196,3 +206,17 @@ def _workers(lab: Lab, workers: Sequence[str]) -> Iterator[Sample]:
 
 def _number(value: Any) -> float:
     return nan if value is None else float(value)
+
+
+PARTS: Mapping[str, Callable[[Lab, Sequence[str]], Iterable[Sample]]] = {
+    "ledger": _ledger,
+    "logs": _logs,
+    "spool": _spool,
+    "workers": _workers,
+    "bus": _bus,
+}
+"""Where the numbers come from, each part for itself: one that is away takes none of the others with it.
+
+Each raises LabError or OSError where it cannot be read, and takes as long as its own time-outs say. What waits for a broker that is away
+lies in a file, the spool, so that it can still be told.
+"""

@@ -11,27 +11,34 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.deadline import Aside, TooLate
 from mlops_lab.errors import LabError
-from mlops_lab.pipelines.measured import COUNTER, DESCRIBED, PREFIX, Sample, measure
+from mlops_lab.pipelines.measured import COUNTER, DESCRIBED, PARTS, PREFIX, Sample
 
 KEEP_S = 10.0
-"""How long one reading of the ledger serves all who ask: more often nothing changes, and a page costs tens of milliseconds."""
+"""How long one reading serves all who ask: more often nothing changes, and a page costs tens of milliseconds."""
+PART_S, PAGE_S = 2.0, 5.0
+"""How long one part is waited for, and all of them: Prometheus gives a page up after 8 s, and would take the watcher for down."""
 
 log = logging.getLogger(__name__)
 
 
 class LoopMetrics(Collector):
-    """Reads the ledger when it is scraped; what cannot be read is missing from the page, and `lab_loop_readable` is 0.
+    """Reads ledger, bus and home when it is scraped, each part on a thread of its own. The numbers of a part that cannot be read, or does
+    not answer in time, are missing from the page, and its `lab_loop_readable` is 0; those of the others are there.
 
     Args:
         lab: Used by nobody else: pages are asked for from other threads.
         workers: Whose signs of life are told.
         keep_s: See `KEEP_S`.
+        part_s: See `PART_S`.
     """
 
-    def __init__(self, lab: Lab, workers: Sequence[str], keep_s: float = KEEP_S) -> None:
-        self._lab, self._workers, self._keep_s = lab, tuple(workers), keep_s
+    def __init__(self, lab: Lab, workers: Sequence[str], keep_s: float = KEEP_S, part_s: float = PART_S) -> None:
+        self._lab, self._workers, self._keep_s, self._part_s = lab, tuple(workers), keep_s, part_s
         self._lock = threading.Lock()
+        self._asides = {part: Aside(f"numbers-{part}") for part in PARTS}
+        self._trouble: dict[str, str] = {}
         self._samples: list[Sample] = []
         self._read_at = -keep_s
 
@@ -55,19 +62,36 @@ class LoopMetrics(Collector):
     def _known(self) -> list[Sample]:
         with self._lock:
             if time.monotonic() - self._read_at >= self._keep_s:
-                try:
-                    self._samples = [*measure(self._lab, self._workers), Sample("readable", 1)]
-                except LabError as error:
-                    log.warning("metrics.unreadable", extra={"why": error.what, "next": error.next_step})
-                    self._samples = [Sample("readable", 0)]
+                until = time.monotonic() + PAGE_S
+                self._samples = [sample for part in PARTS for sample in self._read(part, until)]
                 self._read_at = time.monotonic()
             return self._samples
 
+    def _read(self, part: str, until: float) -> list[Sample]:
+        patience_s = max(0.0, min(self._part_s, until - time.monotonic()))
+        try:
+            found = self._asides[part].call(lambda: list(PARTS[part](self._lab, self._workers)), patience_s)
+        except LabError as error:
+            return self._unreadable(part, error.what, error.next_step)
+        except (OSError, TooLate) as error:
+            return self._unreadable(part, str(error), "`lab status` looks at it.")
+        except Exception as error:  # a fault of ours, or of something strange in a record: the other parts are told all the same
+            return self._unreadable(part, repr(error), "see the traceback.", error)
+        if self._trouble.pop(part, None) is not None:
+            log.info("metrics.readable_again", extra={"part": part})
+        return [*found, Sample("readable", 1, (part,))]
 
-def serve(lab: Lab, workers: Sequence[str], host: str, port: int) -> WSGIServer:
+    def _unreadable(self, part: str, why: str, next_step: str, fault: Exception | None = None) -> list[Sample]:
+        if part not in self._trouble:  # once, and not at each page
+            log.warning("metrics.unreadable", exc_info=fault, extra={"part": part, "why": why, "next": next_step})
+        self._trouble[part] = why
+        return [Sample("readable", 0, (part,))]
+
+
+def serve(numbers: LoopMetrics, host: str, port: int) -> WSGIServer:
     """Answer `GET /metrics` from now on. Raises OSError where the address is taken."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(LoopMetrics(lab, workers))
+    registry.register(numbers)
     ProcessCollector(registry=registry)
     server, _ = start_http_server(port, host, registry)
     return server

@@ -157,29 +157,26 @@ def _relay(lab: Lab) -> None:
         relay(lab.outbox, lab.bus)
 
 
-def _serve_metrics(lab: Lab, duty: Duty) -> None:
-    """One worker tells the numbers of the whole loop: it is the watcher, which every home has.
+def _tell_numbers(lab: Lab, duty: Duty) -> None:
+    """One worker tells the numbers of the whole loop, on a page and by OTLP, as the settings ask: it is the watcher, which every home has.
 
     Raises:
         ServiceError: The port is taken.
+        SettingsWrong: See `send_metrics`.
     """
-    said = lab.settings.metrics
-    if not said.port or duty.name != WATCHER:
+    page, out = lab.settings.metrics, lab.settings.telemetry
+    if duty.name != WATCHER or not (page.port or out.otlp):
         return
-    from mlops_lab.pipelines.on_prometheus import serve
+    from mlops_lab.pipelines.on_prometheus import LoopMetrics, serve
 
+    numbers = LoopMetrics(Lab(lab.settings), workers_of(lab.settings))
+    send_metrics(out, duty.name, "", numbers.collect)
+    if not page.port:
+        return
     try:
-        serve(Lab(lab.settings), workers_of(lab.settings), said.host, said.port)
+        serve(numbers, page.host, page.port)
     except OSError as error:
-        raise ServiceError(f"/metrics cannot be served at {said.host}:{said.port}: {error.strerror}.", "set LAB_METRICS__PORT.") from error
-
-
-def _send_metrics(lab: Lab, duty: Duty) -> None:
-    """The same numbers by OTLP, where the settings ask for it. Raises SettingsWrong."""
-    if duty.name == WATCHER and lab.settings.telemetry.otlp:
-        from mlops_lab.pipelines.on_prometheus import LoopMetrics
-
-        send_metrics(lab.settings.telemetry, duty.name, "", LoopMetrics(Lab(lab.settings), workers_of(lab.settings)).collect)
+        raise ServiceError(f"/metrics cannot be served at {page.host}:{page.port}: {error.strerror}.", "set LAB_METRICS__PORT.") from error
 
 
 def _duty(arguments: list[str], lab: Lab) -> Duty:
@@ -206,8 +203,7 @@ def main() -> int:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         _relay(lab)
-        _serve_metrics(lab, duty)
-        _send_metrics(lab, duty)
+        _tell_numbers(lab, duty)
         ready.write_text("ready\n", encoding="utf-8")
         worker.run()
     except LabError as error:

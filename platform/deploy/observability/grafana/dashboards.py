@@ -226,6 +226,12 @@ DASHBOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
                 "Grows within a piece of work; minutes are too long.",
                 [("{{worker}}", "time() - lab_loop_worker_heard_seconds")],
             ),
+            Panel(
+                "What the watcher can read",
+                "none",
+                "0 for a part that is away: its numbers are missing, those of the others are there.",
+                [("{{part}}", "lab_loop_readable")],
+            ),
         ),
     ),
     "slo": (
