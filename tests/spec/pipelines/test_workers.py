@@ -1,20 +1,15 @@
 """The workers: an order has the effect of once whoever dies, one that fails holds up no other, and what is settled is settled."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from time import sleep
 from typing import Any
 
 import pytest
 
-from mlops_lab.bootstrap.founding import found
 from mlops_lab.bootstrap.identities import OPERATOR, PLATFORM
-from mlops_lab.errors import (
-    BusUnreachable,
-    StoreUnreachable,
-)
+from mlops_lab.errors import BusUnreachable, StoreUnreachable
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines import handlers
@@ -23,48 +18,7 @@ from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, or
 from mlops_lab.pipelines.promote import promote
 from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.registry.version import State
-from pipeline_builders import (
-    PER_DAY,
-    SmallLab,
-    a_training,
-    copied,
-    deliver,
-    established,
-    give,
-    on_control,
-    parcels,
-    reach,
-    served,
-    small_numbers,
-    training_flow,
-    week,
-    work,
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with small_numbers():
-        yield
-
-
-@pytest.fixture(scope="module")
-def first_home(tmp_path_factory: pytest.TempPathFactory) -> SmallLab:
-    """Six weeks of history, version 1 is champion. Copied for each test."""
-    return established(tmp_path_factory.mktemp("established") / "home")
-
-
-@pytest.fixture
-def lab(first_home: SmallLab, tmp_path: Path) -> SmallLab:
-    return copied(first_home, tmp_path / "home")
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> SmallLab:
-    """A new home."""
-    lab = SmallLab(tmp_path / "new")
-    found(lab)
-    return lab
+from pipeline_builders import PER_DAY, SmallLab, a_training, deliver, give, on_control, parcels, reach, served, training_flow, week, work
 
 
 def test_a_worker_handles_each_message_once(empty: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
