@@ -2,13 +2,11 @@
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.parts import features_part
@@ -19,6 +17,7 @@ from mlops_lab.features.processor import Processor
 from mlops_lab.features.stream import CHUNK
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.pipelines.feature_status import FeatureStatus, status_file, write_status
+from mlops_lab.pipelines.signals import on_signals
 
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.2
 """Changes of rows are gathered for as long as the last step took: a write to Feast costs tens of milliseconds, whether of one row or of
@@ -129,12 +128,7 @@ def main() -> int:
         if store.trouble:  # told, and waited for: whoever runs the store may put it right without a restart of this
             log.warning("features.store_in_doubt", extra={"why": store.trouble, "next": store.next})
         worker = FeatureWorker(feature_processor(lab), lab.home, lab.clock)
-
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            worker.stop()
-
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
+        on_signals(worker.stop)
         (lab.home / "features.ready").write_text("ready\n", encoding="utf-8")
         worker.run()
     except LabError as error:

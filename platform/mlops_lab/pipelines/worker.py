@@ -2,12 +2,10 @@
 
 import fcntl
 import logging
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.running import sign_of, workers_of
@@ -20,6 +18,7 @@ from mlops_lab.events.outbox import relay
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.pipelines.feedback import awaited
 from mlops_lab.pipelines.handlers import Duty, duties, handle, has_open_orders, refuse
+from mlops_lab.pipelines.signals import on_signals
 
 POLL_S = 0.05
 IDLE_EVERY_S = 4.0
@@ -196,12 +195,7 @@ def main() -> int:
         send_logs(lab.settings.telemetry, duty.name)
         ready = sign_of(lab.home, duty.name)
         worker = Worker(lab, duty, beat=ready.touch)
-
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            worker.stop()
-
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
+        on_signals(worker.stop)
         _relay(lab)
         _tell_numbers(lab, duty)
         ready.write_text("ready\n", encoding="utf-8")
