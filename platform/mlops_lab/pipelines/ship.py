@@ -12,13 +12,14 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap import Lab
+from mlops_lab.durable import sync_directory
 from mlops_lab.errors import StoreUnreachable
 from mlops_lab.events import ANSWERS
 from mlops_lab.pipelines.answered import answered
 from mlops_lab.pipelines.incidents import Incidents
 from mlops_lab.pipelines.traced import Reported, taken_in, told
 from mlops_lab.serving.prediction_log import Position, drop_segments, read_frames
-from mlops_lab.serving.segments import log_id, log_name, sync_directory
+from mlops_lab.serving.segments import log_id, log_name
 from mlops_lab.serving.shipped import remember_shipped, shipped_to
 
 if TYPE_CHECKING:  # pandas comes with it: not for who only asks for a backlog

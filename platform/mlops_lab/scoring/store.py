@@ -1,6 +1,5 @@
 """Where published packages lie, addressed by the digest of their scorer. Written by training, downloaded by serving."""
 
-import os
 import re
 import shutil
 import tempfile
@@ -8,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
+from mlops_lab.durable import sync_directory, write_durably
 from mlops_lab.errors import ScorerRefused, StoreUnreachable
 from mlops_lab.scoring.files import LIMITS, Package, read_package
 from mlops_lab.scoring.manifest import sha256
@@ -56,12 +56,12 @@ class DirectoryStore:
             aside = Path(tempfile.mkdtemp(prefix=".incoming-", dir=self.path))
             try:
                 for name, content in zip(LIMITS, package, strict=True):
-                    _write(aside / name, content)
+                    write_durably(aside / name, content)
                 aside.chmod(0o755)
                 self._swap_in(aside, target)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
-            _flush_directory(self.path)
+            sync_directory(self.path)
         except OSError as error:
             raise StoreUnreachable.at(str(self.path), str(error)) from error
         return digest
@@ -142,18 +142,3 @@ def _read_if_whole(folder: Path) -> Package | None:
         return read_package(folder)
     except (FileNotFoundError, ScorerRefused):
         return None
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from mlops_lab.durable import sync_directory, write_durably
 from mlops_lab.errors import ScorerRefused
 from mlops_lab.scoring.files import LIMITS, read_package
 from mlops_lab.scoring.manifest import check, sha256
@@ -114,12 +115,12 @@ class PackageCache:
             try:
                 for name, content in zip(LIMITS, package, strict=True):
                     write_durably(made / name, content)
-                _sync(made)
+                sync_directory(made)
                 made.rename(place)
             except OSError:
                 _remove(made)
                 raise
-            _sync(self._directory)
+            sync_directory(self._directory)
             for digest in self.holds()[self._keep :]:
                 if digest not in self._protected:
                     self._discard(self._directory / digest)
@@ -144,14 +145,6 @@ class PackageCache:
                 _remove(left_over)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file and flush it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _remove(place: Path) -> None:
     """Remove whatever is there. Folders inside are lifted out one by one, so that no depth of nesting is too deep."""
     pending = [place]
@@ -169,11 +162,3 @@ def _remove(place: Path) -> None:
             at.rmdir()
     except OSError as error:
         _log.error("serving.cannot_remove", extra={"path": str(place), "why": str(error)})
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mlops_lab.serving.cache import write_durably
+from mlops_lab.durable import write_durably
 
 _KEEP_SERVED = 5
 

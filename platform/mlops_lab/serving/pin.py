@@ -16,8 +16,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from mlops_lab.durable import sync_directory, write_durably
 from mlops_lab.errors import NothingToPin, PinRefused
-from mlops_lab.serving.cache import write_durably
 from mlops_lab.serving.known import Known, Served
 
 FORMAT = "mlops-lab-pin/1"
@@ -224,11 +224,7 @@ def put(path: Path, pin: Pin, key: Ed25519PrivateKey) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     write_durably(fresh, sealed(pin, key))
     fresh.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_directory(path.parent)
 
 
 def to_body(pin: Pin) -> Mapping[str, object]:

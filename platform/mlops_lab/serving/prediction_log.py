@@ -16,6 +16,7 @@ from typing import Literal
 
 import orjson
 
+from mlops_lab.durable import sync_directory
 from mlops_lab.errors import HomeInUse, LogDamaged, LogUnwritable
 from mlops_lab.serving.segments import (
     MAGIC,
@@ -29,7 +30,6 @@ from mlops_lab.serving.segments import (
     read_frames,
     segment_numbers,
     segment_path,
-    sync_directory,
 )
 from mlops_lab.serving.shipped import shipped_to
 

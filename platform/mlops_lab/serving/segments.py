@@ -7,7 +7,6 @@ A log has an id, in the file `id` beside its segments: positions mean something 
 segments begin at 1 again under the same name of a replica.
 """
 
-import os
 import re
 import secrets
 import struct
@@ -19,6 +18,7 @@ from zlib import crc32
 
 import orjson
 
+from mlops_lab.durable import sync_directory, write_durably
 from mlops_lab.errors import LogDamaged
 
 MAGIC = b"mlplog1\n"
@@ -93,10 +93,7 @@ def ensure_id(directory: Path) -> str:
         return log_id(directory)
     path, said = directory / "id", secrets.token_hex(8)
     aside = path.with_suffix(".partial")
-    with aside.open("w", encoding="ascii") as file:
-        file.write(said + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_durably(aside, f"{said}\n".encode("ascii"))
     aside.replace(path)
     for folder in (directory, directory.parent):
         sync_directory(folder)
@@ -107,15 +104,6 @@ def log_name(replica: str, directory: Path) -> str:
     """What a replica's log is called wherever positions in it are noted: its replica's name, and its id if it has one."""
     said = log_id(directory)
     return f"{replica}:{said}" if said else replica
-
-
-def sync_directory(directory: Path) -> None:
-    """Flush which files are in it: a power cut may otherwise leave the content of one without its name."""
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def segment_path(directory: Path, number: int) -> Path:
