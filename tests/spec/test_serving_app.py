@@ -274,10 +274,15 @@ def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
         assert {"200", "422", "503"} <= set(schema["paths"]["/v1/predict"]["post"]["responses"])
         page = (await client.get("/metrics")).text
         assert f"lab_serving_log_backlog_bytes {float(segment.stat().st_size - 8)}" in page
+        assert f"lab_serving_log_bytes {float(segment.stat().st_size)}" in page
+        assert "lab_serving_log_limit_bytes 4.294967296e+09" in page
         remember_shipped(segment.parent, log_id(segment.parent), Position(1, segment.stat().st_size - 5))
         assert "lab_serving_log_backlog_bytes 5.0" in (await client.get("/metrics")).text
         (segment.parent / "id").write_bytes(b"?")
-        assert "lab_serving_log_backlog_bytes NaN" in (await client.get("/metrics")).text
+        segment_path(segment.parent, 2).write_bytes(b"12345")  # what the shipper drops is seen at once, too
+        now = (await client.get("/metrics")).text
+        assert "lab_serving_log_backlog_bytes NaN" in now
+        assert f"lab_serving_log_bytes {float(segment.stat().st_size + 5)}" in now
         for line in (
             'lab_serving_replies_total{route="predict",status="200"} 1.0',
             'lab_serving_replies_total{route="predict",status="422"} 1.0',

@@ -1,8 +1,7 @@
 """The service's counts as Prometheus metrics, in the text format."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import nan
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -14,7 +13,7 @@ from mlops_lab.features.policy import STATES
 from mlops_lab.serving.counts import AGE_BOUNDS_S, LATENCY_BOUNDS_S, SCORE_BUCKETS, Histogram
 from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.service import Service
-from mlops_lab.serving.shipped import noted, unshipped_bytes
+from mlops_lab.serving.shipped import all_bytes, noted, unshipped_bytes
 from mlops_lab.serving.source import FeatureSource
 from mlops_lab.serving.stored import READ_BOUNDS_S, StoredFeatures
 
@@ -72,9 +71,13 @@ class Metrics(Collector):
         yield CounterMetricFamily("lab_telemetry_spans_dropped", what, value=parts.spans.dropped)
         what = "Rows that the shadow was too slow to score."
         yield CounterMetricFamily("lab_serving_shadow_left_out", what, value=parts.predictor.shadow.left_out)
-        yield GaugeMetricFamily("lab_serving_log_bytes", "Prediction log on this replica's disk.", value=parts.log.total_bytes)
+        folder = parts.log.directory
+        what = "Prediction log on this replica's disk, with what is shipped and stays; NaN where its folder cannot be read."
+        yield GaugeMetricFamily("lab_serving_log_bytes", what, value=_known(lambda: all_bytes(folder)))
+        what = "Size of the prediction log at which predictions are refused until something of it is shipped."
+        yield GaugeMetricFamily("lab_serving_log_limit_bytes", what, value=parts.log.limit_bytes)
         what = "Bytes of the prediction log that are not shipped; NaN where its folder or the shipper's note cannot be read."
-        yield GaugeMetricFamily("lab_serving_log_backlog_bytes", what, value=_backlog(parts.log.directory))
+        yield GaugeMetricFamily("lab_serving_log_backlog_bytes", what, value=_known(lambda: unshipped_bytes(folder, noted(folder))))
         loaded = parts.slot.current
         yield GaugeMetricFamily("lab_serving_model_version", "The version that answers, 0 for none.", value=loaded.version if loaded else 0)
         assigned = loaded.assigned_at.timestamp() if loaded else nan
@@ -119,9 +122,9 @@ def _source(source: FeatureSource) -> Iterator[Metric]:
         yield GaugeMetricFamily("lab_serving_features_written_timestamp_seconds", what, value=written_at_s)
 
 
-def _backlog(folder: Path) -> float:
+def _known(look: Callable[[], float]) -> float:
     try:
-        return unshipped_bytes(folder, noted(folder))
+        return look()
     except (OSError, LabError):
         return nan
 

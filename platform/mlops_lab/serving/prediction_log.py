@@ -128,6 +128,11 @@ class PredictionLog:
         return Position(self._number, self._size)
 
     @property
+    def limit_bytes(self) -> int:
+        """At this size of all segments together, shipped ones too, nothing is taken any more."""
+        return self._limit_bytes
+
+    @property
     def total_bytes(self) -> int:
         """All segments together, as of the last look at the directory."""
         return self._finished_bytes + self._size

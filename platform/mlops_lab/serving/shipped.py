@@ -51,6 +51,11 @@ def unshipped_bytes(folder: Path, shipped: Position) -> int:
     return unshipped
 
 
+def all_bytes(folder: Path) -> int:
+    """All segments together, shipped or not. Raises OSError where the folder cannot be read."""
+    return sum(size_of(segment_path(folder, number)) for number in segment_numbers(folder))
+
+
 def size_of(path: Path) -> int:
     """0 for a file that is gone."""
     try:

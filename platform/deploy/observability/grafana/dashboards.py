@@ -129,10 +129,14 @@ DASHBOARDS: Mapping[str, tuple[str, Sequence[Panel]]] = {
             ),
             Panel("Swaps", "none", "Times a replica put a model in place.", [("{{instance}}", "lab_serving_model_swaps_total")]),
             Panel(
-                "Prediction log not shipped",
+                "Prediction log",
                 "bytes",
-                "Grows while tables or bus are away; at its limit predictions are refused.",
-                [("{{replica}}", "lab_loop_log_backlog_bytes")],
+                "Grows while tables or bus are away. Shipped or not: at its limit predictions are refused.",
+                [
+                    ("not shipped, {{replica}}", "lab_loop_log_backlog_bytes"),
+                    ("log of {{instance}}", "lab_serving_log_bytes"),
+                    ("limit of {{instance}}", "lab_serving_log_limit_bytes"),
+                ],
             ),
             Panel(
                 "Age of what the service knows",
