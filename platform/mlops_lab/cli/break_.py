@@ -56,7 +56,7 @@ def command(ctx: click.Context, name: str | None, weeks: int, no_replay: bool, l
 
 def _watch_it(output: Output, lab: "Lab", fault: "Fault", weeks: int) -> bool:
     """Start a fault, play, and tell; whether the expected decision fell."""
-    from mlops_lab.cli.replay import Player
+    from mlops_lab.cli.player import Player
 
     with Player(output, lab) as player:  # says what is missing before anything is switched on
         started = _start(output, lab, fault)

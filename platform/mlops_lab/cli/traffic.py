@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_lab.cli.opened import open_lab
 from mlops_lab.cli.output import Output
-from mlops_lab.cli.replay import Player
+from mlops_lab.cli.player import Player
 from mlops_lab.errors import EvidenceMissing, HomeInUse, NoChampion, ServiceError, UsageError
 
 if TYPE_CHECKING:
