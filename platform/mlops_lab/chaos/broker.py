@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlops_lab.chaos.fault import CannotProve
+from mlops_lab.chaos.cannot_prove import CannotProve
 
 _GONE_S = 10.0
 _STARTS_S = 120.0

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mlops_lab.errors import SettingsWrong
-
 if TYPE_CHECKING:
     from mlops_lab.chaos.world import World
 
@@ -96,7 +94,3 @@ def few(sentences: Sequence[str], most: int = 5) -> tuple[str, ...]:
     if len(sentences) <= most:
         return tuple(sentences)
     return (*sentences[:most], f"and {len(sentences) - most} more of the kind")
-
-
-class CannotProve(SettingsWrong):
-    """A fault cannot be tried on this machine. It is an error, never a silent skip."""

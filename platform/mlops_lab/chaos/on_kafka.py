@@ -9,7 +9,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from mlops_lab.chaos.fault import CannotProve
+from mlops_lab.chaos.cannot_prove import CannotProve
 from mlops_lab.chaos.streamed import Laid
 
 _ASKS_S = 30.0

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mlops_lab.chaos.broker import BROKER_WANTED, Broker
-from mlops_lab.chaos.fault import CannotProve, Fault, Finding, Result, Size
+from mlops_lab.chaos.cannot_prove import CannotProve
+from mlops_lab.chaos.fault import Fault, Finding, Result, Size
 from mlops_lab.chaos.world import World
 from mlops_lab.errors import LabError
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mlops_lab.chaos.broker import Broker
+from mlops_lab.chaos.cannot_prove import CannotProve
 from mlops_lab.chaos.catalogue import CATALOGUE
-from mlops_lab.chaos.fault import CannotProve, Finding, Result, Size
+from mlops_lab.chaos.fault import Finding, Result, Size
 from mlops_lab.chaos.replica import free_port
 from mlops_lab.chaos.runner import require_tools
 from mlops_lab.cli.main import run
