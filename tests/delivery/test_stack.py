@@ -1,9 +1,13 @@
 """The stack as files: what can be read off them without a Docker. What only a running one shows is in tests/stack."""
 
+import json
 import os
 import re
 import subprocess
+import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +157,50 @@ def signs_of_life(folder: Path, age_s: int | None, within_s: int) -> bool:
         os.utime(sign, (time.time() - age_s,) * 2)
     script = ROOT / "platform" / "deploy" / "docker" / "fresh"
     return subprocess.run(["sh", str(script), str(sign), str(within_s)], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "model", "log", "healthy"),
+    [
+        (200, "ok", "ok", True),
+        (503, "none", "ok", True),
+        (503, "ok", "down", False),
+        (503, "none", "down", False),
+        (500, "ok", "ok", False),
+    ],
+    ids=["ready", "no model yet", "the log cannot be written", "neither", "broken"],
+)
+def test_the_service_is_healthy_while_it_can_answer_and_log(status: int, model: str, log: str, healthy: bool) -> None:
+    """Before there is a first model, whoever brings it must not wait for the service."""
+    told = {"dependencies": {"model": {"state": model}, "log": {"state": log}, "bus": {"state": "down"}}}
+
+    assert (found_ready(status, json.dumps(told)) == "") is healthy
+
+
+def test_an_answer_that_is_no_readiness_is_not_healthy() -> None:
+    assert "503" not in found_ready(503, "<html>")
+    assert found_ready(200, "[]")
+
+
+def found_ready(status: int, body: str) -> str:
+    """What the health check says of a service that answers so; nothing where it is content."""
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Service) as service:
+        thread = threading.Thread(target=service.handle_request)
+        thread.start()
+        script = ROOT / "platform" / "deploy" / "docker" / "ready"
+        done = subprocess.run(
+            [sys.executable, "-SIE", str(script), f"127.0.0.1:{service.server_port}"], check=False, capture_output=True, text=True
+        )
+        thread.join()
+    assert bool(done.returncode) == bool(done.stderr)
+    return done.stderr
