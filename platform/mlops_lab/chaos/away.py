@@ -3,11 +3,15 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from mlops_lab.chaos.world import Home
+from mlops_lab.chaos.world import Home, World
+
+Seen = TypeVar("Seen")
 
 _LEDGER = "lab.db"
 
@@ -70,6 +74,17 @@ sys.stdin.read()
 def _put(path: Path, content: bytes) -> None:
     with path.open("r+b") as file:
         file.write(content)
+
+
+WAYS = {"overwritten": overwritten, "locked": locked, "moved away": moved_away}
+
+
+def in_each_way(world: World, take_away: Callable[[Home, str], Seen]) -> list[Seen]:
+    """Take a database away in each of the WAYS, named to `take_away`; each in a home of its own, beside each other, since most of it is
+    waiting. Returns what each came to, in their order."""
+    homes = [world.home() for _ in WAYS]
+    with ThreadPoolExecutor(len(homes)) as pool:
+        return list(pool.map(take_away, homes, WAYS))
 
 
 @contextmanager

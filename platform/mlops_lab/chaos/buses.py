@@ -2,19 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
-from mlops_lab.chaos.away import locked, moved_away, overwritten
+from mlops_lab.chaos.away import WAYS, in_each_way
 from mlops_lab.chaos.client import Client
 from mlops_lab.chaos.fault import Fault, Finding, Size, few
 from mlops_lab.chaos.history import Request, failures, read_history
 from mlops_lab.chaos.load import Plan
-from mlops_lab.chaos.replica import Replica
+from mlops_lab.chaos.replica import Replica, document_of
 from mlops_lab.chaos.stored import Stored, read_logs, unlogged
 from mlops_lab.chaos.world import CUT, Home, World
 from mlops_lab.events import OBSERVATIONS, Message
@@ -59,10 +58,8 @@ class Without:
 
 
 def run(world: World, seed: int, size: Size) -> Without:
-    """Take the bus away in three ways while clients ask; each in a home of its own, beside each other, since most of it is waiting."""
-    homes = [world.home() for _ in _WAYS]
-    with ThreadPoolExecutor(len(homes)) as pool:
-        parts = list(pool.map(lambda home, how: _take_away(home, how, seed, size.of(12, 120)), homes, _WAYS))
+    """Take the bus away in three ways while clients ask."""
+    parts = in_each_way(world, lambda home, how: _take_away(home, how, seed, size.of(12, 120)))
     stored = Stored()
     for part in parts:
         stored.add(part.stored)
@@ -78,7 +75,7 @@ def _take_away(home: Home, how: str, seed: int, seconds: int) -> Without:
         with Client(plan) as client:
             client.await_answers()
             before = weather_age(replica, _AIRPORT, _THEN)
-            with _WAYS[how](home, _BUS):
+            with WAYS[how](home, _BUS):
                 time.sleep(seconds)
                 without = weather_age(replica, _AIRPORT, later)
                 status, body = replica.get("/readyz")
@@ -89,7 +86,7 @@ def _take_away(home: Home, how: str, seed: int, seconds: int) -> Without:
             counted_s = time.monotonic() - back if after == 0.0 else float("inf")
             client.stop()
         replica.end()
-    outage = Outage(how, (status, _read(body)), (before, without, after), counted_s)
+    outage = Outage(how, (status, document_of(body)), (before, without, after), counted_s)
     return Without(read_history(history), read_logs([home.log()]), [outage])
 
 
@@ -135,16 +132,6 @@ def weather_age(replica: Replica, airport: str, at: datetime) -> float | None:
     status, body = replica.predict(orjson.dumps(flight))
     age: float | None = orjson.loads(body)["feature_ages_s"]["weather"] if status == 200 else None
     return age
-
-
-def _read(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body.decode("utf-8", "replace")
-
-
-_WAYS = {"overwritten": overwritten, "locked": locked, "moved away": moved_away}
 
 
 F4 = Fault(

@@ -3,19 +3,16 @@
 import re
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from mlops_lab.chaos.away import locked, moved_away, overwritten
+from mlops_lab.chaos.away import WAYS, in_each_way
 from mlops_lab.chaos.client import Client
 from mlops_lab.chaos.fault import Fault, Finding, Size
 from mlops_lab.chaos.history import Request, failures, first_after, read_history
 from mlops_lab.chaos.load import Plan
-from mlops_lab.chaos.replica import Trace
+from mlops_lab.chaos.replica import Trace, document_of
 from mlops_lab.chaos.stored import Stored, read_logs, unlogged
 from mlops_lab.chaos.world import Home, World
 
@@ -62,10 +59,8 @@ class Without:
 
 
 def run_serving(world: World, seed: int, size: Size) -> Without:
-    """Take the ledger away in three ways while clients ask; each in a home of its own, beside each other, since most of it is waiting."""
-    homes = [world.home() for _ in _WAYS]
-    with ThreadPoolExecutor(len(homes)) as pool:
-        parts = list(pool.map(lambda home, how: _take_away(home, how, seed, size.of(21, 121)), homes, _WAYS))
+    """Take the ledger away in three ways while clients ask."""
+    parts = in_each_way(world, lambda home, how: _take_away(home, how, seed, size.of(21, 121)))
     stored = Stored()
     for part in parts:
         stored.add(part.stored)
@@ -79,7 +74,7 @@ def _take_away(home: Home, how: str, seed: int, seconds: int) -> Without:
         plan = Plan((replica.port,), str(history), str(home.bodies), how.replace(" ", "-"), connections=3, pause_ms=10, seed=seed)
         with Client(plan) as client:
             client.await_answers()
-            with _WAYS[how](home):
+            with WAYS[how](home):
                 down, wall = time.monotonic_ns(), time.time()
                 time.sleep(seconds)
                 status, body = replica.get("/readyz")
@@ -89,7 +84,7 @@ def _take_away(home: Home, how: str, seed: int, seconds: int) -> Without:
             time.sleep(BACK_S)
             client.stop()
         replica.end()
-    outage = Outage(how, down, up, calls, (status, _read(body)), replica.port, 2)
+    outage = Outage(how, down, up, calls, (status, document_of(body)), replica.port, 2)
     return Without(read_history(history), read_logs([home.log()]), [outage])
 
 
@@ -143,14 +138,6 @@ def tells_of_ledger(said: Any) -> bool:
     return any(word in str(said).lower() for word in ("ledger", "registry", "lab.db"))
 
 
-def _read(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body.decode("utf-8", "replace")
-
-
-_WAYS = {"overwritten": overwritten, "locked": locked, "moved away": moved_away}
 _HARMLESS = "moved away"
 """An open database is still read when its name is gone, so there is nothing to tell."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlops_lab.chaos.process import Process
 from mlops_lab.errors import ServiceNotReady
@@ -98,3 +99,11 @@ class Replica(Process):
             return 0, repr(error).encode()
         finally:
             connection.close()
+
+
+def document_of(body: bytes) -> Any:
+    """What JSON a replica said; its words as they are, where it is none."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
