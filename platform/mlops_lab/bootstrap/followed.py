@@ -9,7 +9,7 @@ from mlops_lab.registry.ledger import Standing
 from mlops_lab.settings import Settings
 
 if TYPE_CHECKING:
-    from mlops_lab.registry.on_sql import SqlHistory
+    from mlops_lab.registry.on_sql_history import SqlHistory
     from mlops_lab.serving.follower import FollowedLedger
 
 _LONGER_S = 1.0
@@ -60,7 +60,7 @@ class LedgerOfServer:
 
     def _opened(self) -> "SqlHistory":
         from mlops_lab.audit.on_sql import open_engine
-        from mlops_lab.registry.on_sql import SqlHistory
+        from mlops_lab.registry.on_sql_history import SqlHistory
 
         engine = open_engine(self._address, self._deadline_s, password_file=self._password_file, reads_only=True)
         return SqlHistory(engine, self._model)
@@ -89,7 +89,7 @@ class LedgerOfHome:
         file = (stat.st_dev, stat.st_ino)
         if self._history is None or file != self._file:
             from mlops_lab.audit.on_sql import open_engine
-            from mlops_lab.registry.on_sql import SqlHistory
+            from mlops_lab.registry.on_sql_history import SqlHistory
 
             self._close()
             self._history, self._file = SqlHistory(open_engine(f"sqlite:///{self._path}"), self._model), file
