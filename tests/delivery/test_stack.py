@@ -94,6 +94,10 @@ def test_clients_share_a_network_with_the_service_and_nothing_that_keeps_state()
     assert reachable <= {"inference", "workbench", "traffic"}
 
 
+def test_only_the_collector_may_talk_to_the_world() -> None:
+    assert {name for name, service in SERVICES.items() if "outside" in service.get("networks", [])} == {"otel-collector"}
+
+
 @each(SERVICES)
 def test_no_secret_is_written_down(name: str) -> None:
     for key, value in (SERVICES[name].get("environment") or {}).items():

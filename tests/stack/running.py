@@ -140,5 +140,9 @@ def until(look: Callable[[], Any], holds: Callable[[Any], bool], timeout_s: floa
         time.sleep(every_s)
 
 
-def docker(*args: str) -> str:
-    return subprocess.run(["docker", *args], capture_output=True, text=True, check=True).stdout
+def docker(*args: str, stdin: str | None = None) -> str:
+    """What a `docker` command printed. Raises CommandFailed."""
+    done = subprocess.run(["docker", *args], input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CommandFailed(f"docker {' '.join(args)} left with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
