@@ -7,6 +7,7 @@ import json
 import os
 import time
 import urllib.request
+from collections.abc import Mapping
 
 import pytest
 
@@ -26,11 +27,13 @@ def whole(stack: Stack) -> None:
 
 def test_every_container_is_killed_once_and_comes_back_by_itself(stack: Stack) -> None:
     others = [name for name in stack.long_running() if name != "inference"]
+    before = {name: stack.started(name) for name in others}
     with Load(stack) as load:
         for name in others:
             load.goes_on(30)
             stack.kill_9(name)
         load.goes_on(100)
+        wait_started_anew(stack, before)
         stack.wait_whole(300)
 
     assert load.failed == 0, load.statuses
@@ -41,7 +44,9 @@ def test_a_service_that_is_killed_answers_again_and_has_lost_nothing(stack: Stac
     with Load(stack) as load:
         for _ in range(3):
             load.goes_on(50)
+            before = {"inference": stack.started("inference")}
             stack.kill_9("inference")
+            wait_started_anew(stack, before)
             load.goes_on(50, timeout_s=120)
 
     assert load.failed > 0, "it was never away"
@@ -96,6 +101,12 @@ def test_a_service_that_is_cut_off_from_all_others_answers_on(stack: Stack) -> N
     until(lambda: away(stack), lambda names: not names, 60, "the service has not found again")
     stack.wait_whole()
     load.require_in_tables()
+
+
+def wait_started_anew(stack: Stack, before: Mapping[str, str]) -> None:
+    """Until each runs since another moment than before: it was killed, and the engine has noticed and started it again."""
+    same = lambda: [name for name, moment in before.items() if stack.started(name) == moment]  # noqa: E731
+    until(same, lambda names: not names, 60, "not started again")
 
 
 def away(stack: Stack) -> list[str]:
