@@ -14,7 +14,8 @@ from mlops_lab.settings import Settings
 
 SILENT_S = {WATCHER: 180.0, TRAINER: 900.0, FEATURES: 60.0}
 """Seconds without a sign of life after which a worker counts as gone: it gives none within a piece of work, and a training is a long one.
-The health checks of the stack's containers say the same."""
+Watcher and trainer give none either while ledger, bus or tables refuse them, so this is also how long these may be away before the worker
+counts as unhealthy. The health checks of the stack's containers say the same."""
 
 
 def workers_of(settings: Settings) -> tuple[str, ...]:
@@ -88,7 +89,7 @@ def asked(settings: Settings, name: str) -> Part:
 
 
 def sign_of(home: Path, name: str) -> Path:
-    """The file that a worker touches while it goes on. The stream processor writes what it says of itself, and its `.ready` only once."""
+    """The file that a worker touches while it gets on. The stream processor writes what it says of itself, and its `.ready` only once."""
     return home / (f"{name}.json" if name == FEATURES else f"{name}.ready")
 
 

@@ -33,9 +33,11 @@ class Worker:
     worker takes it up again, and whatever was done already has its effect once."""
 
     def __init__(self, lab: Lab, duty: Duty, beat: Callable[[], object] = lambda: None) -> None:
-        """`beat` is called between two messages, every two seconds at most: whoever watches a worker sees by it that it goes on."""
+        """`beat` is called behind a message and behind a step, every two seconds at most: whoever watches a worker sees by it that it gets
+        something done. One that fails, time after time, at a message or at what it does when idle is silent, as one that hangs is."""
         self._lab = lab
         self._beat, self._beat_at = beat, 0.0
+        self._idles = True
         self._duty = duty
         self._stop = threading.Event()
         self._prepared = duty.ahead is None
@@ -50,11 +52,10 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop; what can be done without waiting for anybody is done before the end."""
         while not self._stop.is_set():
-            if time.monotonic() - self._beat_at > GUARD_EVERY_S:
-                self._beat()
-                self._beat_at = time.monotonic()
             try:
-                if not self.step():
+                found = self.step()
+                self._gets_on()
+                if not found:
                     self._stop.wait(POLL_S)
             except LabError as error:
                 log.error("worker.waits", extra={"why": error.what, "next": error.next_step})
@@ -87,16 +88,24 @@ class Worker:
             self._work_on(delivery)
             _relay(lab)
             lab.bus.commit(duty.name, CONTROL, delivery.offset)
+            self._gets_on()
             self._look()
             duration_ms = round((time.monotonic() - began) * 1000)
             if duration_ms >= 100:
                 log.info("worker.handled", extra={"type": delivery.message.type, "id": delivery.message.id, "duration_ms": duration_ms})
         if not deliveries and duty.idle is not None and time.monotonic() - self._idle_at > IDLE_EVERY_S:
+            self._idles = False
             try:
                 duty.idle(lab)
+                self._idles = True
             finally:
                 self._idle_at = time.monotonic()
         return len(deliveries)
+
+    def _gets_on(self) -> None:
+        if self._idles and time.monotonic() - self._beat_at > GUARD_EVERY_S:
+            self._beat()
+            self._beat_at = time.monotonic()
 
     def _work_on(self, delivery: Delivery) -> None:
         try:

@@ -73,6 +73,7 @@ class Driver:
         lead: Lead | None = None,
         reporting: Reporting | None = None,
         on_trouble: Callable[[str], None] = lambda trouble: None,
+        require_life: Callable[[], None] = lambda: None,
     ) -> None:
         """Args:
         bus: Where facts go.
@@ -82,18 +83,18 @@ class Driver:
         settled: True when everything that follows from the last tick has been decided and done.
         agreed: True when the body of `/v1/model` names the champion of the ledger.
         on_progress: Called every six hours of event time, and after each hold.
-        on_wait: Called again and again while event time is held; may raise to end the replay.
+        on_wait: Called again and again while event time is held.
         answered: Entities that an interrupted replay has asked about already: prediction id and moment. They are not asked again.
         minute_s: Wall seconds per minute of event time, which stands while a week is decided; 0 is as fast as it goes.
         lead, reporting: See `Publisher`.
-        on_trouble: See `Patience`.
+        on_trouble, require_life: See `Patience`.
         """
         self._client, self._journal = client, journal
         self._item_of, self._settled, self._agreed = item_of, settled, agreed
         self._on_progress, self._minute_s = on_progress, minute_s
         self._answered = frozenset(answered)
         self._answered_until = max((moment for _, moment in answered.values()), default=None)
-        self._patience = Patience(on_wait, on_trouble, lambda: self._stopping)
+        self._patience = Patience(on_wait, on_trouble, lambda: self._stopping, require_life)
         self._publisher = Publisher(bus, journal, self._patience, lead, reporting)
         self._open = journal.open_questions() | dict(answered)
         self._stopping = False

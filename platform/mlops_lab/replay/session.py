@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -93,7 +92,6 @@ class Session:
         self._minute_s = minute_s
         self.journal = Journal(lab.home / JOURNAL)
         self.faults = Faults(lab.home)
-        self._looked_at = 0.0
         self._made: tuple[object, Timeline] | None = None
         self._following: Window | None = None
         self._steps: Steps | None = None
@@ -190,6 +188,7 @@ class Session:
             lead=Lead(self._lab.bus, feature_progress(self._lab.settings).read) if self._leads else None,
             reporting=self._report if self._on_kafka else None,
             on_trouble=self._on_trouble,
+            require_life=self._require_life,
         )
         loop = asyncio.get_running_loop()
 
@@ -259,10 +258,10 @@ class Session:
         if self._following is not None and self._steps is None:
             start, end = self._following.before().closes_at, self._following.closes_at
             self._steps = Steps.ahead(self._timeline(self._following), start, end, self._on_kafka)
-        if time.monotonic() - self._looked_at > 2:
-            self._looked_at = time.monotonic()
-            for name in needed(self._lab):
-                require_not_gone(self._lab.settings, name)
+
+    def _require_life(self) -> None:
+        for name in needed(self._lab):
+            require_not_gone(self._lab.settings, name)
 
     def _agreed(self, body: bytes) -> bool:
         try:
