@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlops_lab.features.feast_layout import Layout, from_value_proto
-from mlops_lab.features.on_redis import Connection
+from mlops_lab.features.on_redis_connection import Connection
 from mlops_lab.features.rows import RowRef
 from mlops_lab.flights.rows import VIEWS
 

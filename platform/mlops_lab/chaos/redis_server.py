@@ -5,7 +5,7 @@ from pathlib import Path
 from mlops_lab.chaos.process import Process
 from mlops_lab.chaos.replica import free_port
 from mlops_lab.errors import FeatureStoreUnreachable
-from mlops_lab.features.on_redis import Connection
+from mlops_lab.features.on_redis_connection import Connection
 from mlops_lab.features.redis_address import Address
 
 PROGRAM = "redis-server"
