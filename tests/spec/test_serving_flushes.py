@@ -12,7 +12,7 @@ import pytest
 
 from connection_builders import BODY, a_request, listening, logged, until
 from mlops_lab.errors import LogUnwritable
-from mlops_lab.serving.turns import _Disk
+from mlops_lab.serving.disk import Disk
 from serving_builders import a_replica
 
 
@@ -100,7 +100,7 @@ class TestDisk:
         def each_done(calls: list[Any], _: list[Any], error: LogUnwritable | None) -> None:
             done.append((calls[0], error is None))
 
-        disk = _Disk(sync, cast(Any, Loop()), each_done)
+        disk = Disk(sync, cast(Any, Loop()), each_done)
         disk.flush(cast(Any, ["a"]), [])
         assert entered.wait(10)
         disk.flush(cast(Any, ["b"]), [])

@@ -1,8 +1,9 @@
-"""One request on its way through the service, and what goes back."""
+"""One request on its way through the service, what goes back, and who waits for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Protocol
 
 from mlops_lab.serving.answered import Answered
 from mlops_lab.serving.traced import Traced
@@ -52,3 +53,15 @@ class Call:
     answered: Answered | None = None
     like: "Call | None" = None
     traced: Traced | None = None
+
+
+class Asker(Protocol):
+    """Who waits for one reply."""
+
+    def reply(self, reply: Reply) -> None:
+        """Here it is; called once."""
+        ...
+
+    def drop(self) -> None:
+        """It could not be given: end what it was to go to."""
+        ...

@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
 from mlops_lab.errors import LogUnwritable
-from mlops_lab.serving.call import FEEDBACK, PREDICT, Call, Reply
+from mlops_lab.serving.call import FEEDBACK, PREDICT, Asker, Call, Reply
 from mlops_lab.serving.contract import Refusal
+from mlops_lab.serving.disk import Disk
 from mlops_lab.serving.service import Service
 
 _SHADOW_EVERY_S = 0.05
@@ -21,18 +21,6 @@ TURN_BYTES = 256 * 1024
 """Of bodies worked on at a time, some 1,500 rows: about a fiftieth of a second."""
 
 _log = logging.getLogger(__name__)
-
-
-class Asker(Protocol):
-    """Who waits for one reply."""
-
-    def reply(self, reply: Reply) -> None:
-        """Here it is; called once."""
-        ...
-
-    def drop(self) -> None:
-        """It could not be given: end what it was to go to."""
-        ...
 
 
 class Connection(Protocol):
@@ -90,7 +78,7 @@ class Turns:
         self._bytes = 0
         self._due = False
         self._shadow_due = False
-        self._disk: _Disk | None = None
+        self._disk: Disk | None = None
         full = Refusal(429, "Too many requests", "The queue is full. Come back after Retry-After seconds.", retry_after_s=1)
         self._full = service.refuse("other", full, None)
 
@@ -98,7 +86,7 @@ class Turns:
         """Called once the event loop runs."""
         self._loop = loop
         if self.service.waits_for_disk:
-            self._disk = _Disk(self.service.parts.log.sync, loop, self._flushed)
+            self._disk = Disk(self.service.parts.log.sync, loop, self._flushed)
 
     def stop(self) -> None:
         """Flush and answer what is under way."""
@@ -150,7 +138,7 @@ class Turns:
             self._shadow_due = True
             self._loop.call_later(_SHADOW_EVERY_S, self._shadow)
 
-    def _flushed(self, calls: list[Call], askers: "list[Asker]", error: LogUnwritable | None) -> None:
+    def _flushed(self, calls: list[Call], askers: list[Asker], error: LogUnwritable | None) -> None:
         self.service.settle(calls, error)
         for call, asker in zip(calls, askers, strict=True):
             assert call.reply is not None
@@ -192,81 +180,3 @@ class _Awaited:
 
     def drop(self) -> None:
         self.future.cancel()
-
-
-class _Disk:
-    """Flushes the log on a thread of its own. All that is written while one flush runs shares the next.
-
-    A failed flush also fails what the event loop wrote before it hears of it, since the next flush may succeed whatever this one lost
-    (see `PredictionLog.sync`).
-    """
-
-    def __init__(
-        self,
-        sync: Callable[[], None],
-        loop: asyncio.AbstractEventLoop,
-        done: "Callable[[list[Call], list[Asker], LogUnwritable | None], None]",
-    ) -> None:
-        self._sync, self._loop, self._done = sync, loop, done
-        self._pending: deque[tuple[list[Call], list[Asker]]] = deque()
-        self._changed = threading.Condition()
-        self._stopping = False
-        self._heard = True  # the loop, of the last failure
-        self.waiting = 0
-        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
-        self._thread.start()
-
-    def flush(self, calls: list[Call], askers: "list[Asker]") -> None:
-        """Called by the event loop, after the calls' records were written."""
-        self.waiting += len(calls)
-        with self._changed:
-            self._pending.append((calls, askers))
-            self._changed.notify()
-
-    def stop(self) -> None:
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._pending and not self._stopping:
-                    self._changed.wait()
-                if not self._pending:
-                    return
-                batches = list(self._pending)
-                self._pending.clear()
-            error = None
-            try:
-                self._sync()
-            except LogUnwritable as failed:
-                error = failed
-            except Exception as failed:
-                _log.exception("serving.flush_failed")
-                error = LogUnwritable.at("the prediction log", repr(failed))
-            if error is None:
-                self._loop.call_soon_threadsafe(self._answer, batches, None)
-                continue
-            with self._changed:
-                self._heard = False
-                self._loop.call_soon_threadsafe(self._refuse, batches, error)
-                while not self._heard and not self._stopping:
-                    self._changed.wait()
-                if not self._heard:
-                    return  # `_refuse` takes what is left
-
-    def _refuse(self, batches: "list[tuple[list[Call], list[Asker]]]", error: LogUnwritable) -> None:
-        """By the event loop, so that nothing is between its record and its place in the queue."""
-        with self._changed:
-            batches = [*batches, *self._pending]
-            self._pending.clear()
-            self._heard = True
-            self._changed.notify()
-        self._answer(batches, error)
-
-    def _answer(self, batches: "list[tuple[list[Call], list[Asker]]]", error: LogUnwritable | None) -> None:
-        self.waiting -= sum(len(calls) for calls, _ in batches)
-        for calls, askers in batches:
-            self._done(calls, askers, error)
