@@ -27,7 +27,7 @@ def command(output: Output, verify: bool) -> None:
     from mlops_lab.bootstrap import Lab
     from mlops_lab.bootstrap.services import QUIET
     from mlops_lab.cli.supervised import require_outside
-    from mlops_lab.demo.story import fresh_home
+    from mlops_lab.demo.fresh_home import fresh_home
 
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     settings = load_settings()

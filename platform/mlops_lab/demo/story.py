@@ -1,16 +1,12 @@
 """The six acts of the demo. It gives orders and plays traffic; whether an act succeeded is said by `evidence.py`, from the stores."""
 
-import fcntl
 import importlib
 import json
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.founding import found
@@ -20,8 +16,9 @@ from mlops_lab.bootstrap.running import is_inside, require_not_gone, require_wor
 from mlops_lab.bootstrap.services import FEATURES, INFERENCE, PREFECT, WATCHER, service_specs
 from mlops_lab.bootstrap.services import TRAINER as TRAINER_PROCESS
 from mlops_lab.data.batch_files import write_batch
+from mlops_lab.demo.fresh_home import LOCK, locked
 from mlops_lab.embedded import Supervisor
-from mlops_lab.errors import ApprovalRefused, HomeInUse, ServiceNotReady
+from mlops_lab.errors import ApprovalRefused, ServiceNotReady
 from mlops_lab.events import CONTROL
 from mlops_lab.flights import source
 from mlops_lab.flights.faults import fault_called
@@ -35,7 +32,6 @@ from mlops_lab.replay.driver import Progress
 from mlops_lab.replay.session import Session
 
 TIMEOUT_S = 300.0
-LOCK = "demo.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +113,7 @@ class Story:
     def run(self) -> Timings:
         """All six acts; services that it started are stopped at the end, whatever happens. In a stack they run already, and go on."""
         began = time.monotonic()
-        with _locked(self._lab.home / LOCK):
+        with locked(self._lab.home / LOCK):
             try:
                 self._start()
                 self._ingest()
@@ -244,50 +240,3 @@ class Story:
 
     def _token(self, name: str) -> str:
         return read_token(self._lab.keys / f"{name}.token")
-
-
-def fresh_home(home: Path, say: Callable[[str], None]) -> None:
-    """Make room for a new run: what an earlier one left is kept once, beside it, as `<home>.previous`.
-
-    Services that a killed demo left running are stopped first; those of somebody who said `lab up` are not.
-
-    Raises:
-        HomeInUse: Another demo is under way there, or its services were started by hand.
-    """
-    supervisor = Supervisor(home)
-    running = [status.name for status in supervisor.status() if status.pid]
-    if _lock_is_held(home / LOCK):
-        raise HomeInUse(f"Another demo is under way in {home}.", "wait for it, or choose another home with LAB_HOME.")
-    if running and not (home / LOCK).exists():
-        raise HomeInUse(f"{', '.join(running)} of {home} still run.", "stop them with `lab down`, then run the demo again.")
-    if running:
-        say("An earlier demo was killed; stopping what it left behind.")
-        supervisor.down()
-    previous = home.with_name(f"{home.name}.previous")
-    if home.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        home.rename(previous)
-        say(f"What was in {home} is kept in {previous} until the next run.")
-    home.mkdir(parents=True)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock file while the story runs. The kernel lets go of the lock when its holder dies, and the file stays to say so."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield
-        finally:  # also after an error or Ctrl-C: only a demo that was killed leaves the file
-            path.unlink(missing_ok=True)
-
-
-def _lock_is_held(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
