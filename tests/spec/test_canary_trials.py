@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mlops_lab.chaos.canaries import FAILING, HEALTHY, SHIFTED, SLOWER, WANTED, Trials, Tried, check, slowed
+from mlops_lab.chaos.canaries import FAILING, HEALTHY, SHIFTED, SLOWER, WANTED, Trials, Tried, check
+from mlops_lab.chaos.slower import slowed
 from mlops_lab.scoring.scorer import Scorer
 from model_builders import a_recipe, some_rows
 

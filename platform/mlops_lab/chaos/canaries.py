@@ -6,7 +6,6 @@ failing one is the retrained one with a fault of the service switched on. The gu
 """
 
 import dataclasses
-import random
 import statistics
 import time
 from collections import Counter
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap.identities import OPERATOR
@@ -24,15 +22,14 @@ from mlops_lab.chaos.fault import Fault, Finding, Size, few
 from mlops_lab.chaos.history import Request, failures
 from mlops_lab.chaos.load import Plan
 from mlops_lab.chaos.replica import Replica, free_port
+from mlops_lab.chaos.slower import slowed
 from mlops_lab.chaos.world import Home, World
 from mlops_lab.events import OBSERVATIONS
-from mlops_lab.features import Value
 from mlops_lab.monitoring.canary import CanaryLimits, Cause, Outcome
 from mlops_lab.pipelines.canary import begin, end
 from mlops_lab.pipelines.guard import TRIAL, CanaryGuard
 from mlops_lab.registry.version import Role
-from mlops_lab.scoring.forest import Forest, Tree
-from mlops_lab.scoring.scorer import Scorer
+from mlops_lab.scoring.forest import Forest
 
 if TYPE_CHECKING:
     from mlops_lab.flights.timeline import Timeline
@@ -42,7 +39,6 @@ WANTED: Mapping[str, Cause | None] = {HEALTHY: None, SHIFTED: Cause.SCORES, SLOW
 
 KNOWN_UNTIL, RETRAINED_UNTIL = datetime(2013, 8, 1, tzinfo=UTC), datetime(2013, 9, 1, tzinfo=UTC)
 SHIFT = 0.5
-SLOWNESS = 1.5
 ERROR_SHARE = 0.05
 SHARE = 0.5
 FOLLOWED_S = 2.0
@@ -148,51 +144,6 @@ F15 = Fault(
     run=run,
     check=check,
 )
-
-
-def slowed(forest: Forest, champion: Forest, seed: int) -> tuple[Forest, float]:
-    """The same answers from so many more trees that scoring takes `SLOWNESS` times the champion's time on this machine.
-
-    Returns:
-        The forest, and the ratio measured.
-    """
-    rows = _any_rows(forest, seed)
-    other = Scorer(champion, "champion")
-    found, ratio = forest, 1.0
-    for trees in range(300, 2_000, 50):
-        idle = (tuple(0.0 if isinstance(node, float) else node for node in tree) for tree in _again(forest.trees))
-        found = dataclasses.replace(forest, trees=forest.trees + tuple(next(idle) for _ in range(trees - len(forest.trees))))
-        ratio = _ratio(Scorer(found, "slower"), other, rows)
-        if ratio >= SLOWNESS:
-            break
-    return found, ratio
-
-
-def _ratio(one: Scorer, other: Scorer, rows: Sequence[Sequence[Value]]) -> float:
-    ratios = []
-    for row in rows:
-        began = perf_counter()
-        one.score_one(row)
-        middle = perf_counter()
-        other.score_one(row)
-        ratios.append((middle - began) / (perf_counter() - middle))
-        began = perf_counter()
-        other.score_one(row)
-        middle = perf_counter()
-        one.score_one(row)
-        ratios.append((perf_counter() - middle) / (middle - began))
-    return statistics.median(ratios)
-
-
-def _any_rows(forest: Forest, seed: int) -> list[list[Value]]:
-    chance = random.Random(seed)
-    names = [list(forest.categories.get(feature.name, ())) for feature in forest.features]
-    return [[chance.choice(known) if known else chance.uniform(0, 100) for known in names] for _ in range(300)]
-
-
-def _again(trees: tuple[Tree, ...]) -> Iterator[Tree]:
-    while True:
-        yield from trees
 
 
 def _spoilt(forest: Forest, kind: str, number: int) -> Forest:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from chaos_builders import SECOND, a_log, a_refusal, an_answer, broken
-from mlops_lab.chaos.packages import Cut, CutShort, Tampered, Tampering, check_cuts, check_tampering
+from mlops_lab.chaos.cut_downloads import Cut, CutShort, check_cuts
 from mlops_lab.chaos.stored import Stored
+from mlops_lab.chaos.tampering import Tampered, Tampering, check_tampering
 
 
 def cut_short(**changes: Any) -> CutShort:
