@@ -1,4 +1,4 @@
-"""Outcomes of parcels as they are reported on the bus."""
+"""Outcomes of parcels as they are reported on the bus, and what became of them in their table."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,9 @@ from typing import Any
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.clock import iso
-from mlops_lab.events import EventBus, Message
+from mlops_lab.data.label import OUTCOMES, Labelled, join
+from mlops_lab.data.prediction import PREDICTIONS
+from mlops_lab.events import FEEDBACK, EventBus, Message
 from mlops_lab.pipelines.feedback import reported
 from mlops_lab.settings import EventSettings, FeatureSettings, Settings
 from pipeline_builders import MODEL, SmallLab
@@ -32,6 +34,22 @@ def nonsense(number: int) -> Message:
     """One that says nothing that happened."""
     right = a_report(number)
     return replace(right, data=right.data | {"outcome": {"hours_late": "soon"}})
+
+
+def report(lab: SmallLab, *messages: Message) -> None:
+    """By somebody whose bus does not check what is published."""
+    super(type(lab.bus), lab.bus).publish(FEEDBACK, messages)
+
+
+def events(lab: SmallLab) -> list[str]:
+    """Every row of the table, with repetitions."""
+    lab.shipper  # noqa: B018  declares the table
+    return sorted(lab.tables.read(OUTCOMES)["event_id"])
+
+
+def labelled(lab: SmallLab) -> Labelled:
+    lab.shipper  # noqa: B018
+    return join(lab.tables.read(PREDICTIONS), lab.tables.read(OUTCOMES), REPORTED_AT + timedelta(days=60))
 
 
 class KafkaLab(SmallLab):
