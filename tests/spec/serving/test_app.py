@@ -1,61 +1,22 @@
-"""The service as its callers see it: over ASGI, and as a real process that is killed."""
+"""The service as its callers see it, over ASGI: answers, refusals with a reason, and what it says of itself."""
 
-import asyncio
-import contextlib
 import json
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
-import serving_builders
-from mlops_lab.errors import PortInUse
+from app_builders import BEARER, JSON, an_outcome, logged, with_service
 from mlops_lab.events import OBSERVATIONS
-from mlops_lab.serving.app import App, create_app
+from mlops_lab.serving.app import App
 from mlops_lab.serving.call import Call
-from mlops_lab.serving.on_uvicorn import run
-from mlops_lab.serving.prediction_log import Position, PredictionLog, read_frames
+from mlops_lab.serving.prediction_log import Position
 from mlops_lab.serving.segments import log_id, segment_path
 from mlops_lab.serving.service import Service
 from mlops_lab.serving.shipped import remember_shipped
-from serving_builders import TOKEN, Replica, a_count, a_package, a_replica, an_item
-
-JSON = {"content-type": "application/json"}
-BEARER = {"authorization": f"Bearer {TOKEN}"}
-
-
-@asynccontextmanager
-async def serving(replica: Replica, root_path: str = "") -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(replica.parts)
-    async with app.running():
-        transport = httpx.ASGITransport(app, root_path=root_path, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://serving") as client:
-            yield client
-
-
-def with_service(replica: Replica, story: Callable[[httpx.AsyncClient], Awaitable[None]], root_path: str = "") -> None:
-    async def told() -> None:
-        async with serving(replica, root_path) as client:
-            await story(client)
-
-    asyncio.run(told())
-
-
-def logged(replica: Replica) -> list[dict[str, object]]:
-    return [frame for _, frame in read_frames(replica.directory / "serving/log")]
-
-
-def an_outcome(event_id: str = "e1", **change: object) -> dict[str, object]:
-    return {"event_id": event_id, "prediction_id": "p1", "revision": 0, "outcome": {"long": True}, "at": "2013-04-01T13:00:00Z"} | change
+from serving_builders import a_count, a_package, a_replica, an_item
 
 
 def test_one_item_and_many_are_answered_and_logged(tmp_path: Path) -> None:
@@ -155,10 +116,6 @@ def test_an_unwritable_log_means_503_until_it_can_be_written_again(tmp_path: Pat
     assert [frame["kind"] for frame in logged(replica)] == ["predictions", "feedback"]
 
 
-def _disk_full(*_: object) -> int:
-    raise OSError(28, "No space left on device")
-
-
 def test_without_a_champion_the_service_lives_and_is_not_ready(tmp_path: Path) -> None:
     replica = a_replica(tmp_path, None)
 
@@ -176,35 +133,6 @@ def test_without_a_champion_the_service_lives_and_is_not_ready(tmp_path: Path) -
     with_service(replica, story)
 
 
-def test_no_request_fails_and_none_mixes_models_while_models_are_swapped(tmp_path: Path) -> None:
-    """100 swaps by the follower's thread while requests are answered: each by one version, and the log names that version."""
-    replica = a_replica(tmp_path, 0.1)
-    digests = {number: replica.store.put(a_package(number / 10)) for number in (1, 2, 3)}
-    versions: set[int] = set()
-
-    def swap() -> None:
-        for i in range(1, 101):
-            replica.books.promote(1 + i % 3, digests[1 + i % 3])
-            deadline = time.monotonic() + 5
-            while replica.parts.slot.require().champion.assignment != len(replica.books.lines) and time.monotonic() < deadline:
-                time.sleep(0.001)
-
-    async def story(client: httpx.AsyncClient) -> None:
-        swapping = asyncio.create_task(asyncio.to_thread(swap))
-        while not swapping.done():
-            for reply in await asyncio.gather(*(client.post("/v1/predict", json={"items": [an_item()] * 3}) for _ in range(4))):
-                assert reply.status_code == 200
-                (version,) = {item["model_version"] for item in reply.json()["items"]}
-                assert {item["probability"] for item in reply.json()["items"]} == {version / 10}
-                versions.add(version)
-        await swapping
-
-    with_service(replica, story)
-    assert replica.parts.follower.swaps == 101
-    assert versions == {1, 2, 3}
-    assert all(frame["scorer_sha256"] == digests[frame["model_version"]] for frame in logged(replica))  # type: ignore[index]
-
-
 def test_facts_reach_the_answer_of_the_next_request(tmp_path: Path) -> None:
     replica = a_replica(tmp_path)
 
@@ -214,51 +142,6 @@ def test_facts_reach_the_answer_of_the_next_request(tmp_path: Path) -> None:
         assert (await client.post("/v1/predict", json=an_item())).json()["feature_ages_s"] == {"counts": 0.0}
 
     with_service(replica, story)
-
-
-class TestFeedback:
-    def test_outcomes_are_logged_once_before_they_are_acknowledged(self, tmp_path: Path) -> None:
-        replica = a_replica(tmp_path)
-
-        async def story(client: httpx.AsyncClient) -> None:
-            first = await client.post(
-                "/v1/feedback", json={"items": [an_outcome("e1"), an_outcome("e2"), an_outcome("e1")]}, headers=BEARER
-            )
-            again = await client.post("/v1/feedback", json={"items": [an_outcome("e2"), an_outcome("e3")]}, headers=BEARER)
-            assert (first.status_code, first.json()["accepted"], first.json()["known_already"]) == (202, 2, 1)
-            assert (again.json()["accepted"], again.json()["known_already"]) == (1, 1)
-
-        with_service(replica, story)
-        frames = logged(replica)
-        assert [[item["event_id"] for item in frame["items"]] for frame in frames] == [["e1", "e2"], ["e3"]]  # type: ignore[attr-defined]
-        assert frames[0]["kind"] == "feedback"
-        assert frames[0]["items"][0] == an_outcome("e1")  # type: ignore[index]
-
-    @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer \xe4"])
-    def test_only_the_token_opens(self, tmp_path: Path, header: str | None) -> None:
-        replica = a_replica(tmp_path)
-
-        async def story(client: httpx.AsyncClient) -> None:
-            headers = [] if header is None else [(b"authorization", header.encode("latin-1"))]
-            reply = await client.post("/v1/feedback", json={"items": [an_outcome()]}, headers=headers)
-            assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
-
-        with_service(replica, story)
-        assert logged(replica) == []
-
-    def test_a_malformed_outcome_refuses_the_request_and_names_the_field(self, tmp_path: Path) -> None:
-        replica = a_replica(tmp_path)
-
-        async def story(client: httpx.AsyncClient) -> None:
-            items = [an_outcome("e1"), an_outcome("e2", outcome={"long": "yes"})]
-            reply = await client.post("/v1/feedback", json={"items": items}, headers=BEARER)
-            assert (reply.status_code, reply.json()["errors"][0]["field"]) == (422, "items[1].outcome.long")
-            changed = [an_outcome("e1"), an_outcome("e1", outcome={"long": False})]
-            reply = await client.post("/v1/feedback", json={"items": changed}, headers=BEARER)
-            assert (reply.status_code, reply.json()["errors"][0]["field"]) == (422, "items[1].event_id")
-
-        with_service(replica, story)
-        assert logged(replica) == []
 
 
 def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
@@ -299,91 +182,6 @@ def test_documentation_and_metrics_say_what_happens(tmp_path: Path) -> None:
             assert line in page
 
     with_service(a_replica(tmp_path), story)
-
-
-def test_a_taken_port_is_named(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(PortInUse, match=f"127.0.0.1:{port}"):
-            run(create_app(a_replica(tmp_path).parts), "127.0.0.1", port)
-
-
-def test_the_serving_process_loads_nothing_heavy() -> None:
-    heavy = ["mlflow", "sklearn", "pandas", "pyarrow", "deltalake", "scipy", "evidently", "great_expectations", "prefect", "joblib"]
-    loads = "import sys, mlops_lab.serving.on_uvicorn; print('fastapi' in sys.modules); import mlops_lab.serving.on_fastapi"
-    code = f"{loads}; print([m for m in {heavy} if m in sys.modules])"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert said == ["False", "[]"]  # FastAPI comes beside the first answers, the others never
-
-
-class Process:
-    """A replica as a real process behind uvicorn."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.process = subprocess.Popen([sys.executable, serving_builders.__file__, str(directory), str(port)], stderr=subprocess.DEVNULL)
-        self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10)
-        try:
-            self._wait_ready()
-        except BaseException:
-            self.end(signal.SIGKILL)
-            raise
-
-    def _wait_ready(self) -> None:
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                if self.client.get("/readyz").status_code == 200:
-                    return
-            except httpx.TransportError:
-                assert self.process.poll() is None, "the process ended"
-            assert time.monotonic() < deadline, "the process does not become ready"
-            time.sleep(0.02)
-
-    def end(self, how: signal.Signals) -> int:
-        self.process.send_signal(how)
-        self.client.close()
-        return self.process.wait(timeout=15)
-
-
-def test_every_200_of_a_killed_service_is_in_its_log_once(tmp_path: Path) -> None:
-    """Killed while requests are under way, three times over on the same disk."""
-    answered: list[str] = []
-
-    def ask_until_it_dies(service: Process) -> None:
-        with httpx.Client(base_url=service.client.base_url, timeout=10) as client, contextlib.suppress(httpx.TransportError):
-            while True:
-                reply = client.post("/v1/predict", json={"items": [an_item()] * 50})
-                assert reply.status_code == 200
-                answered.extend(item["prediction_id"] for item in reply.json()["items"])
-
-    for round_ in range(1, 4):
-        service = Process(tmp_path)
-        callers = [threading.Thread(target=ask_until_it_dies, args=(service,)) for _ in range(3)]
-        for caller in callers:
-            caller.start()
-        while len(answered) < round_ * 2000:
-            time.sleep(0.01)
-        assert service.end(signal.SIGKILL) == -signal.SIGKILL
-        for caller in callers:
-            caller.join()
-
-    rows = [row["prediction_id"] for _, frame in read_frames(tmp_path / "serving/log") for row in frame["rows"]]
-    assert len(rows) == len(set(rows))
-    assert set(answered) <= set(rows)
-    PredictionLog(tmp_path / "serving/log").close()
-
-
-def test_a_service_that_is_asked_to_stop_closes_its_log_and_leaves_without_an_error(tmp_path: Path) -> None:
-    service = Process(tmp_path)
-    reply = service.client.post("/v1/predict", content=json.dumps(an_item()), headers=JSON)
-    assert reply.status_code == 200
-    assert "server" not in reply.headers
-    assert service.end(signal.SIGTERM) in (0, -signal.SIGTERM)
 
 
 def test_what_failed_inside_is_told_without_values_and_paths(
