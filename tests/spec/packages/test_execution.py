@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from hostile_packages import detonate, payloads, put, signed
+from hostile_packages import put, signed
+from hostile_payloads import detonate, payloads
 from mlops_lab.scoring import sha256
 from mlops_lab.scoring.keys import signing_key
 from mlops_lab.serving.prediction_log import read_frames
