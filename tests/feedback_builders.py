@@ -13,7 +13,8 @@ from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.events import FEEDBACK, EventBus, Message
 from mlops_lab.pipelines.feedback import reported
 from mlops_lab.settings import EventSettings, FeatureSettings, Settings
-from pipeline_builders import MODEL, SmallLab
+from parcel_builders import MODEL
+from pipeline_builders import SmallLab
 
 REPORTED_AT = datetime(2013, 2, 12, 12, tzinfo=UTC)
 

@@ -14,7 +14,8 @@ from mlops_lab.pipelines.canary import begin
 from mlops_lab.pipelines.guard import TRIAL
 from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.serving.prediction_log import PredictionLog
-from pipeline_builders import MODEL, NOW, SmallLab, week
+from parcel_builders import MODEL, week
+from pipeline_builders import NOW, SmallLab
 
 AT = week(10).closes_at
 LIMITS = CanaryLimits(min_requests=200, min_s=10, deadline_s=600, error_rate=0.05)

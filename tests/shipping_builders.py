@@ -12,7 +12,8 @@ from mlops_lab.events import ANSWERS, Message
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.registry.ledger import INCIDENT
 from mlops_lab.serving.prediction_log import PredictionLog
-from pipeline_builders import MODEL, SmallLab
+from parcel_builders import MODEL
+from pipeline_builders import SmallLab
 
 AT = "2013-04-01T12:00:00Z"
 LATER = "2013-04-01T12:00:00.500000Z"

@@ -23,7 +23,8 @@ from mlops_lab.registry import Role
 from mlops_lab.scoring import Package
 from mlops_lab.scoring.on_s3 import S3Packages
 from mlops_lab.settings import StoreSettings
-from pipeline_builders import MODEL, established
+from parcel_builders import MODEL
+from pipeline_builders import established
 
 NOTES = TableSchema("notes", (Column("writer", "text", nullable=False), Column("number", "integer")))
 WRITERS, APPENDS = 4, 20

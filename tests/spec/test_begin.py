@@ -15,7 +15,8 @@ from mlops_lab.cli.main import run
 from mlops_lab.monitoring.window import Window
 from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.registry.version import Role
-from pipeline_builders import SmallLab, deliver, training_flow, week
+from parcel_builders import week
+from pipeline_builders import SmallLab, deliver, training_flow
 
 WEEKS = [week(number) for number in range(1, 7)]
 

@@ -28,8 +28,9 @@ from mlops_lab.serving.facts import FactStream
 from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.pin import PIN, put
 from mlops_lab.serving.tokens import Tokens
+from parcel_builders import MODEL, week
 from pin_builders import a_pin
-from pipeline_builders import MODEL, NOW, SmallLab, a_training, copied, established, training_flow, week
+from pipeline_builders import NOW, SmallLab, a_training, copied, established, training_flow
 from serving_builders import KEY, Counted, Queues
 
 AT = week(7).start

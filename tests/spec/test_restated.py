@@ -21,7 +21,8 @@ from mlops_lab.pipelines.handlers import WATCHING, handle
 from mlops_lab.pipelines.restate import restate, restate_recent, versions_of
 from mlops_lab.registry.ledger import RESTATEMENT
 from mlops_lab.training import export
-from pipeline_builders import MODEL, SmallLab, copied, established, parcels, serve, training_flow, week
+from parcel_builders import MODEL, parcels, week
+from pipeline_builders import SmallLab, copied, established, serve, training_flow
 
 WEEK = week(7)
 NEXT = week(8).closes_at

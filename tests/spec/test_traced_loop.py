@@ -37,7 +37,8 @@ from mlops_lab.telemetry import Kind, Span, Spans, TraceContext
 from mlops_lab.telemetry.book import TraceBook
 from mlops_lab.telemetry.metrics import Family, MetricsSender
 from otlp_receiver import Receiver
-from pipeline_builders import FEATURES, NOW, SmallLab, a_training, established, serve, small_numbers, week
+from parcel_builders import FEATURES, week
+from pipeline_builders import NOW, SmallLab, a_training, established, serve, small_numbers
 from shipping_builders import TRACE as REQUEST
 from shipping_builders import answers, feedback, write
 from trace_evidence import decisions_to_swaps, requests_to_outcomes, spans_in

@@ -14,7 +14,8 @@ from cli_builders import Said
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.replay.journal import Journal
 from mlops_lab.replay.session import JOURNAL
-from pipeline_builders import SmallLab, a_training, copied, established, serve, training_flow, week
+from parcel_builders import week
+from pipeline_builders import SmallLab, a_training, copied, established, serve, training_flow
 
 
 @pytest.fixture(scope="session")

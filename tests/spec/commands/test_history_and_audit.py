@@ -6,7 +6,8 @@ import pytest
 
 from cli_builders import Said, told
 from mlops_lab.cli.chronicle import Chronicle
-from pipeline_builders import SmallLab, week
+from parcel_builders import week
+from pipeline_builders import SmallLab
 
 AT = week(7).start
 """Event time of the home's first promotion."""

@@ -9,7 +9,8 @@ from cli_builders import Said, told
 from mlops_lab.data.batch_files import write_batch
 from mlops_lab.data.snapshot import Batch
 from mlops_lab.monitoring.window import Window
-from pipeline_builders import SmallLab, parcels, week
+from parcel_builders import parcels, week
+from pipeline_builders import SmallLab
 
 
 def a_folder(path: Path, window: Window, **changes: Any) -> str:

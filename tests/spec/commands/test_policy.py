@@ -8,7 +8,8 @@ import pytest
 from cli_builders import Said, told
 from mlops_lab.data.snapshot import Batch
 from mlops_lab.monitoring.window import Window
-from pipeline_builders import SmallLab, parcels, week
+from parcel_builders import parcels, week
+from pipeline_builders import SmallLab
 
 
 def test_the_policy_is_shown_with_its_digest(lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str]) -> None:

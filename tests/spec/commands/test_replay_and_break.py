@@ -8,7 +8,8 @@ import pytest
 
 from cli_builders import Said, told
 from mlops_lab.registry.version import Role
-from pipeline_builders import SmallLab, week
+from parcel_builders import week
+from pipeline_builders import SmallLab
 
 
 @pytest.mark.parametrize("words", [["replay"], ["break", "concept-shift"]])

@@ -5,7 +5,8 @@ import sqlite3
 import pytest
 
 from cli_builders import Said, told
-from pipeline_builders import SmallLab, week
+from parcel_builders import week
+from pipeline_builders import SmallLab
 
 AT = week(7).start
 """Event time of the home's first promotion."""

@@ -4,7 +4,8 @@ import pytest
 
 from cli_builders import Said, told
 from mlops_lab.replay.session import JOURNAL
-from pipeline_builders import SmallLab, week
+from parcel_builders import week
+from pipeline_builders import SmallLab
 
 
 def test_the_same_order_trains_once(lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ import pytest
 from guard_builders import AT, GuardedLab
 from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.pipelines.ship import ship
-from pipeline_builders import SmallLab, a_training, copied, established, serve, training_flow, week
+from parcel_builders import week
+from pipeline_builders import SmallLab, a_training, copied, established, serve, training_flow
 
 
 @pytest.fixture(scope="session")

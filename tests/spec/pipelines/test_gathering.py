@@ -18,7 +18,8 @@ from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.train import gather, held_out_rows
 from mlops_lab.serving.prediction_log import PredictionLog
 from mlops_lab.training.rows import as_moment
-from pipeline_builders import PER_DAY, SmallLab, a_training, copied, deliver, give, parcels, reach, serve, served, week, work
+from parcel_builders import PER_DAY, parcels, week
+from pipeline_builders import SmallLab, a_training, copied, deliver, give, reach, serve, served, work
 
 AT = week(11).start
 

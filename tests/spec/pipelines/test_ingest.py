@@ -7,7 +7,8 @@ import pytest
 
 from mlops_lab.errors import BatchConflict, BatchUnreadable, SnapshotRefused
 from mlops_lab.pipelines.ingest import ingest
-from pipeline_builders import PER_DAY, SmallLab, deliver, on_control, parcels, week
+from parcel_builders import PER_DAY, parcels, week
+from pipeline_builders import SmallLab, deliver, on_control
 
 
 def test_a_good_batch_is_taken_in_whole_and_told(empty: SmallLab) -> None:

@@ -16,7 +16,8 @@ from mlops_lab.pipelines import handlers
 from mlops_lab.pipelines.orders import PromoteModel
 from mlops_lab.pipelines.worker import settled
 from mlops_lab.settings import Settings
-from pipeline_builders import NOW, SmallLab, a_training, deliver, give, served, training_flow, week, work
+from parcel_builders import week
+from pipeline_builders import NOW, SmallLab, a_training, deliver, give, served, training_flow, work
 
 AT = week(11).start
 

@@ -5,7 +5,8 @@ from datetime import timedelta
 from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.replay.resume import answered_since
-from pipeline_builders import PER_DAY, SmallLab, serve, served, week
+from parcel_builders import PER_DAY, week
+from pipeline_builders import SmallLab, serve, served
 
 
 def test_an_interrupted_replay_knows_what_a_canary_answered(lab: SmallLab) -> None:

@@ -12,7 +12,8 @@ from mlops_lab.events.on_sql import SqlOutbox
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines.handlers import WATCHING
 from mlops_lab.pipelines.worker import Worker
-from pipeline_builders import SmallLab, deliver, give, week, work
+from parcel_builders import week
+from pipeline_builders import SmallLab, deliver, give, work
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from mlops_lab.pipelines.promote import project_alias, promote
 from mlops_lab.pipelines.train import gather
 from mlops_lab.registry.version import Role, State
 from mlops_lab.scoring.store import DirectoryStore
-from pipeline_builders import SmallLab, a_training, served, training_flow, week, work
+from parcel_builders import week
+from pipeline_builders import SmallLab, a_training, served, training_flow, work
 
 AT = week(11).start
 

@@ -13,7 +13,8 @@ from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.watch import measure, watch
 from mlops_lab.registry.version import Role, State
 from mlops_lab.retraining.decision import Outcome
-from pipeline_builders import NOW, SmallLab, a_training, on_control, parcels, reach, serve, served, training_flow, week, work
+from parcel_builders import parcels, week
+from pipeline_builders import NOW, SmallLab, a_training, on_control, reach, serve, served, training_flow, work
 
 
 def test_windows_are_decided_in_order_once_they_are_closed(lab: SmallLab) -> None:

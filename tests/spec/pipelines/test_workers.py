@@ -18,7 +18,8 @@ from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, or
 from mlops_lab.pipelines.promote import promote
 from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.registry.version import State
-from pipeline_builders import PER_DAY, SmallLab, a_training, deliver, give, on_control, parcels, reach, served, training_flow, week, work
+from parcel_builders import PER_DAY, parcels, week
+from pipeline_builders import SmallLab, a_training, deliver, give, on_control, reach, served, training_flow, work
 
 
 def test_a_worker_handles_each_message_once(empty: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:

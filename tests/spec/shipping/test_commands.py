@@ -7,7 +7,8 @@ import pytest
 
 from mlops_lab.cli.main import run
 from mlops_lab.pipelines.ship import ship
-from pipeline_builders import MODEL, SmallLab
+from parcel_builders import MODEL
+from pipeline_builders import SmallLab
 from shipping_builders import answers, incident, write
 
 

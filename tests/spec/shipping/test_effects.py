@@ -13,7 +13,8 @@ from mlops_lab.pipelines.answered import answered
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.serving.prediction_log import read_frames
 from mlops_lab.serving.segments import log_name
-from pipeline_builders import MODEL, NOW, SmallLab
+from parcel_builders import MODEL
+from pipeline_builders import NOW, SmallLab
 from shipping_builders import AT, LATER, TRACE, answers, effects, expected, incident, incidents, told, write, write_mixed
 
 

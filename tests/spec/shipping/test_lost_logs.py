@@ -16,15 +16,9 @@ from mlops_lab.registry.ledger import INCIDENT
 from mlops_lab.serving.prediction_log import Position, PredictionLog, encode
 from mlops_lab.serving.segments import log_id, segment_numbers, segment_path
 from mlops_lab.serving.shipped import remember_shipped, shipped_to
-from pipeline_builders import MODEL, SmallLab
-from shipping_builders import (
-    answers,
-    effects,
-    incident,
-    incidents,
-    write,
-    write_and_ship,
-)
+from parcel_builders import MODEL
+from pipeline_builders import SmallLab
+from shipping_builders import answers, effects, incident, incidents, write, write_and_ship
 
 
 @pytest.mark.parametrize("note", ["lost", "left"])
