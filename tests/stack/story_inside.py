@@ -27,4 +27,8 @@ stores = Stores(Lab.of_environment())
 acts = {act.id: {"broken": act.broken, "claims": len(act.claims)} for act in examine(stores)}
 summary = summarise(stores)
 wanted = ("failed_requests", "predictions", "label_coverage", "decay_to_better_model_s", "audit_entries", "assignments")
-print(json.dumps({"acts": acts, **{name: summary[name] for name in wanted}}, default=str))
+policies = {
+    "decided": sorted({decision.evidence["policy"] for decision in stores.decisions}),
+    "approved": sorted({fact.body["policy_sha256"] for fact in stores.facts_of("approval") if "policy_sha256" in fact.body}),
+}
+print(json.dumps({"acts": acts, "policies": policies, **{name: summary[name] for name in wanted}}, default=str))
