@@ -16,6 +16,7 @@ from mlops_lab.data.snapshot import Batch
 from mlops_lab.features import Feature, Kind
 from mlops_lab.gates import Expectation
 from mlops_lab.monitoring.window import Window
+from mlops_lab.serving.fields import closed
 from mlops_lab.training.recipe import Recipe
 from mlops_lab.training.rows import TrainingRows
 
@@ -40,6 +41,7 @@ PARCELS = TableSchema(
 )
 
 
+@closed({"hours_late": -1.0})
 class Delivered(TypedDict):
     """When a parcel came."""
 

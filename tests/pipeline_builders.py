@@ -42,7 +42,6 @@ from mlops_lab.registry.in_memory import InMemoryCatalog
 from mlops_lab.registry.judge import JudgeLimits, Judgement
 from mlops_lab.registry.version import ModelVersion
 from mlops_lab.retraining.policy import Policy
-from mlops_lab.serving.fields import closed
 from mlops_lab.serving.prediction_log import PredictionLog
 from mlops_lab.settings import Settings, StoreSettings
 from mlops_lab.training import export
@@ -53,7 +52,6 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 """Wall time of everything in these tests."""
 
 
-@closed({"hours_late": -1.0})
 class RememberingCatalog(InMemoryCatalog):
     """Can be carried over to another process of the same home, as a tracking server would."""
 
