@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from mlops_lab.bootstrap.running import SILENT_S
 from stack.dashboards import empty_panels, found
 from stack.running import Stack, until
 from stack.traces import collected
 from trace_evidence import decisions_to_swaps, requests_to_outcomes
 
+UNWATCHED = {"WorkerSilent", "ProcessorBehind", "LoopUnreadable", "WatcherDown", "TargetDown"}
+PAGE_AGE_S = 30.0
+"""How old a number may be that Prometheus has: it asks every ten seconds, and the watcher keeps a reading for as long."""
 INSIDE = (Path(__file__).parent / "story_inside.py").read_text()
 
 
@@ -76,6 +80,28 @@ def test_prometheus_reaches_what_it_watches(stack: Stack) -> None:
     up = until(lambda: found(prometheus(stack), "up"), lambda results: all(one["value"][1] == "1" for one in results), 60, "not reached")
 
     assert {one["metric"]["job"] for one in up} >= {"inference", "watcher", "prometheus", "alertmanager"}
+
+
+def test_of_the_alerts_that_fire_none_says_that_the_watching_itself_is_broken(stack: Stack, played: dict[str, Any]) -> None:
+    """Others may fire: the loop had a broken feed and a model that was taken back."""
+    rules = {rule["name"] for group in of_prometheus(stack, "rules")["groups"] for rule in group["rules"]}
+    heard = {
+        each["metric"]["worker"]: float(each["value"][1]) for each in found(prometheus(stack), "time() - lab_loop_worker_heard_seconds")
+    }
+
+    assert rules >= UNWATCHED
+    assert heard.keys() == {"watcher", "features"}
+    assert {name: age_s for name, age_s in heard.items() if age_s > SILENT_S[name] + PAGE_AGE_S} == {}
+    until(lambda: firing(stack) & UNWATCHED, lambda broken: not broken, 60, "the watching is broken")
+
+
+def firing(stack: Stack) -> set[str]:
+    return {alert["labels"]["alertname"] for alert in of_prometheus(stack, "alerts")["alerts"] if alert["state"] == "firing"}
+
+
+def of_prometheus(stack: Stack, what: str) -> Any:
+    with urllib.request.urlopen(f"{prometheus(stack)}/api/v1/{what}", timeout=30) as said:
+        return json.load(said)["data"]
 
 
 def prometheus(stack: Stack) -> str:
