@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn, cast
 
 import pytest
@@ -266,5 +267,38 @@ def test_a_part_that_stumbles_is_told_once_and_takes_no_other_with_it(lab: Lab, 
 
     assert unreadable(metrics) == unreadable(metrics) == {"ledger"}
 
-    [told] = [record for record in caplog.records if record.getMessage() == "metrics.unreadable"]
-    assert (told.part, told.why, told.exc_info is not None) == ("ledger", "KeyError('value')", True)  # type: ignore[attr-defined]
+    broken, told = (record for record in caplog.records if record.name == on_prometheus.__name__)
+    assert (broken.getMessage(), broken.exc_info is not None) == ("metrics.broken", True)
+    assert (told.getMessage(), told.__dict__["part"], told.__dict__["why"]) == ("metrics.unreadable", "ledger", "KeyError('value')")
+
+
+class SlowToEnd:
+    """As a client of Kafka that is let go of while it looks for its broker."""
+
+    def __init__(self, ended_on: list[str]) -> None:
+        self._ended_on = ended_on
+
+    def __del__(self) -> None:
+        self._ended_on.append(threading.current_thread().name)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_a_part_leaves_behind_ends_on_its_own_thread(lab: Lab, hangs: bool) -> None:
+    """Else the page would wait for that, whatever its deadline."""
+    ended_on: list[str] = []
+    broker = Broker(hangs)
+
+    def head(*_: object) -> NoReturn:
+        client = SlowToEnd(ended_on)
+        broker.head()
+        raise AssertionError(client)
+
+    lab.bus = cast(EventBus, SimpleNamespace(waiting=dict, head=head, committed=broker.committed, partitions=lambda topic: 1))
+    metrics = LoopMetrics(lab, ["watcher"], keep_s=0, part_s=0.2 if hangs else 10)
+
+    assert unreadable(metrics) == {"bus"}
+    broker.go.set()
+    while not ended_on:
+        unreadable(metrics)
+
+    assert set(ended_on) == {"numbers-bus"}

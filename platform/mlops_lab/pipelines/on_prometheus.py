@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
@@ -23,6 +24,13 @@ PART_S, PAGE_S = 2.0, 5.0
 log = logging.getLogger(__name__)
 
 
+class Trouble(NamedTuple):
+    """Why a part could not be read, and what to do."""
+
+    why: str
+    next_step: str
+
+
 class LoopMetrics(Collector):
     """Reads ledger, bus and home when it is scraped, each part on a thread of its own. The numbers of a part that cannot be read, or does
     not answer in time, are missing from the page, and its `lab_loop_readable` is 0; those of the others are there.
@@ -38,7 +46,7 @@ class LoopMetrics(Collector):
         self._lab, self._workers, self._keep_s, self._part_s = lab, tuple(workers), keep_s, part_s
         self._lock = threading.Lock()
         self._asides = {part: Aside(f"numbers-{part}") for part in PARTS}
-        self._trouble: dict[str, str] = {}
+        self._trouble: dict[str, Trouble] = {}
         self._samples: list[Sample] = []
         self._read_at = -keep_s
 
@@ -70,22 +78,30 @@ class LoopMetrics(Collector):
     def _read(self, part: str, until: float) -> list[Sample]:
         patience_s = max(0.0, min(self._part_s, until - time.monotonic()))
         try:
-            found = self._asides[part].call(lambda: list(PARTS[part](self._lab, self._workers)), patience_s)
-        except LabError as error:
-            return self._unreadable(part, error.what, error.next_step)
-        except (OSError, TooLate) as error:
-            return self._unreadable(part, str(error), "`lab status` looks at it.")
-        except Exception as error:  # a fault of ours, or of something strange in a record: the other parts are told all the same
-            return self._unreadable(part, repr(error), "see the traceback.", error)
+            found = self._asides[part].call(lambda: self._attempt(part), patience_s)
+        except TooLate as error:
+            found = Trouble(str(error), "`lab status` looks at it.")
+        if isinstance(found, Trouble):
+            if part not in self._trouble:  # once, and not at each page
+                log.warning("metrics.unreadable", extra={"part": part, "why": found.why, "next": found.next_step})
+            self._trouble[part] = found
+            return [Sample("readable", 0, (part,))]
         if self._trouble.pop(part, None) is not None:
             log.info("metrics.readable_again", extra={"part": part})
         return [*found, Sample("readable", 1, (part,))]
 
-    def _unreadable(self, part: str, why: str, next_step: str, fault: Exception | None = None) -> list[Sample]:
-        if part not in self._trouble:  # once, and not at each page
-            log.warning("metrics.unreadable", exc_info=fault, extra={"part": part, "why": why, "next": next_step})
-        self._trouble[part] = why
-        return [Sample("readable", 0, (part,))]
+    def _attempt(self, part: str) -> "list[Sample] | Trouble":
+        """On the part's own thread. What was raised ends here, too: a client of Kafka may hang on it, whose end takes seconds."""
+        try:
+            return list(PARTS[part](self._lab, self._workers))
+        except LabError as error:
+            return Trouble(error.what, error.next_step)
+        except OSError as error:
+            return Trouble(str(error), "`lab status` looks at it.")
+        except Exception as error:  # a fault of ours, or of something strange in a record: the other parts are told all the same
+            if part not in self._trouble:
+                log.exception("metrics.broken", extra={"part": part})
+            return Trouble(repr(error), "see the traceback.")
 
 
 def serve(numbers: LoopMetrics, host: str, port: int) -> WSGIServer:
