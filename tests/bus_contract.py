@@ -1,4 +1,4 @@
-"""What every bus keeps. Run on the embedded log by tests/spec/test_bus.py and on Kafka by tests/services/test_bus_on_kafka.py."""
+"""What every bus keeps. Run on the embedded log by tests/spec/events/test_bus.py and on Kafka by tests/services/test_bus_on_kafka.py."""
 
 import threading
 from collections.abc import Iterator

@@ -2,8 +2,8 @@
 
 import pytest
 
-from spec.test_audit import *  # noqa: F403
-from spec.test_audit_tampering import *  # noqa: F403
+from spec.audit.test_record import *  # noqa: F403
+from spec.audit.test_tampering import *  # noqa: F403
 
 pytestmark = pytest.mark.usefixtures("homes_on_postgres")
 

@@ -2,6 +2,6 @@
 
 import pytest
 
-from spec.test_outbox import *  # noqa: F403
+from spec.events.test_outbox import *  # noqa: F403
 
 pytestmark = pytest.mark.usefixtures("homes_on_postgres")

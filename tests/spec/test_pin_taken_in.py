@@ -5,35 +5,24 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from fleet_builders import AT, AsItWas, Down, Fleet, checkpointed, force, pin_files
 from mlops_lab.bootstrap.followed import LedgerOfHome
-from mlops_lab.clock import FixedClock
 from mlops_lab.errors import NothingToPin
-from mlops_lab.events.on_sqlite import SqliteBus
-from mlops_lab.features.policy import FeaturePolicy
 from mlops_lab.pipelines.handlers import WATCHING
 from mlops_lab.pipelines.pins import roll_back_locally, take_in_pins
 from mlops_lab.registry import Role
-from mlops_lab.scoring.keys import KeyRing
-from mlops_lab.scoring.scorer import Scorer
-from mlops_lab.scoring.store import DirectoryStore
-from mlops_lab.serving.facts import FactStream
-from mlops_lab.serving.parts import ServingParts, assemble
 from mlops_lab.serving.pin import PIN, put
-from mlops_lab.serving.tokens import Tokens
-from parcel_builders import MODEL, week
+from parcel_builders import MODEL
 from pin_builders import a_pin
-from pipeline_builders import NOW, SmallLab, a_training, copied, established, training_flow
-from serving_builders import KEY, Counted, Queues
-
-AT = week(7).start
+from pipeline_builders import SmallLab, a_training, copied, established, training_flow
+from serving_builders import KEY
 
 
 @pytest.fixture(scope="module")
@@ -49,50 +38,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> SmallLab:
     return lab
 
 
-def force(lab: SmallLab, version: int) -> None:
-    now = lab.ledger.champion()
-    lab.ledger.assign(Role.CHAMPION, version, replacing=now.id, kind="override", by="operator", why="a drill", at=AT)
-
-
-class ParcelsOnline(Queues):
-    """Parcels, as far as a follower needs them."""
-
-    policy = FeaturePolicy({}, behind_s=0)
-
-
-class Fleet:
-    """Replicas of a home whose followers are stepped by hand; each look at what answers is kept."""
-
-    def __init__(self, lab: SmallLab) -> None:
-        self.lab = lab
-        self.running: dict[str, ServingParts] = {}
-
-    def start(self, name: str) -> None:
-        home, use_case = self.lab.home, ParcelsOnline()
-        use_case.features = self.lab.use_case.features  # type: ignore[assignment]
-        self.running[name] = assemble(
-            home / "serving" / name,
-            use_case,
-            source=FactStream(SqliteBus(home / "bus.db"), Counted()),
-            ledger=LedgerOfHome(home, MODEL),
-            packages=DirectoryStore(home / "packages"),
-            keys=KeyRing(self.lab.keys),
-            load=Scorer.from_bytes,
-            clock=FixedClock(NOW),
-            tokens=Tokens(self.lab.keys / "feedback.token"),
-        )
-        self.running[name].follower.start_from_cache()
-
-    def kill(self, name: str) -> None:
-        """What a dead process leaves: its files."""
-        self.running.pop(name).log.close()
-
-    def answer(self) -> Mapping[str, int | None]:
-        for parts in self.running.values():
-            parts.follower.step()
-        return {name: parts.slot.current.version if parts.slot.current else None for name, parts in self.running.items()}
-
-
 @pytest.fixture
 def fleet(template: SmallLab, tmp_path: Path) -> Iterator[Fleet]:
     """Two replicas that served version 1 and now serve 2."""
@@ -104,58 +49,13 @@ def fleet(template: SmallLab, tmp_path: Path) -> Iterator[Fleet]:
         follower = made.running[name].follower
         one = LedgerOfHome(lab.home, MODEL).standing()
         before = replace(one, lines={Role.CHAMPION: lines[0]}, digests={1: lab.ledger.version(1).scorer_sha256})
-        follower._ledger, ledger = _Said(before), follower._ledger
+        follower._ledger, ledger = AsItWas(before), follower._ledger
         follower.step()
         follower._ledger = ledger
     assert made.answer() == {"replica-1": 2, "replica-2": 2}
     yield made
     for name in list(made.running):
         made.kill(name)
-
-
-class _Said:
-    """A ledger as it was."""
-
-    def __init__(self, standing: Any) -> None:
-        self._standing = standing
-
-    def standing(self) -> Any:
-        return self._standing
-
-
-FILES = ("lab.db", "lab.db-wal", "lab.db-shm")
-
-
-class Down:
-    """Ways in which a ledger is no use."""
-
-    def __init__(self, lab: SmallLab, how: str) -> None:
-        self.home, self.how = lab.home, how
-
-    def __enter__(self) -> None:
-        (self.home / "aside").mkdir()
-        self._move(self.home, self.home / "aside")
-        if self.how in ("corrupt", "empty"):
-            (self.home / "lab.db").write_bytes(b"this is no database, " * 1000 if self.how == "corrupt" else b"")
-
-    def __exit__(self, *_: object) -> None:
-        for name in FILES:
-            (self.home / name).unlink(missing_ok=True)
-        self._move(self.home / "aside", self.home)
-
-    def _move(self, here: Path, there: Path) -> None:
-        for name in FILES:
-            if (here / name).exists():
-                (here / name).rename(there / name)
-
-
-def checkpointed(lab: SmallLab) -> None:
-    """All of the database in its one file, and nobody has it open: so that it can be taken away and put back."""
-    lab.ledger.close()  # type: ignore[attr-defined]
-
-
-def pin_files(lab: SmallLab) -> list[str]:
-    return sorted(path.parent.name for path in lab.home.glob(f"serving/*/{PIN}"))
 
 
 @pytest.mark.parametrize("how", ["missing", "corrupt", "empty"])

@@ -12,7 +12,7 @@ from mlops_lab.monitoring.canary import CanaryLimits, Cause, Outcome, Verdict, j
 from mlops_lab.monitoring.sequence import mean_bounds, median_bounds, share_bounds
 from mlops_lab.monitoring.trial import Evidence, Trial
 
-RECORDED = Path(__file__).parents[1] / "recorded"
+RECORDED = Path(__file__).parents[2] / "recorded"
 LIMITS = CanaryLimits(min_requests=500, min_s=10, deadline_s=600)
 SEEDS = range(30)
 PER_LOOK, PER_SECOND = 25, 10
