@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import held_training
 from mlops_lab.bootstrap.founding import found
 from mlops_lab.embedded.ready import is_ready
 from mlops_lab.events import CONTROL, Message
+from mlops_lab.pipelines import silence
 from mlops_lab.pipelines.handlers import HANDING_OVER
 from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import TrainModel
-from mlops_lab.pipelines.prefect_api import SKILL_LOST, PrefectApi, parameters_of
+from mlops_lab.pipelines.prefect_api import HEARTBEAT_S, SILENCE_S, SKILL_LOST, PrefectApi, parameters_of
 from mlops_lab.pipelines.worker import Worker, settled
 from own_redis import free_port
 from pipeline_builders import SmallLab, deliver, week
@@ -38,23 +39,41 @@ def within(seconds: float, found: Callable[[], Any]) -> Any:
     return said
 
 
+class Server:
+    """A Prefect server of the test's own; what it stored is there again when it is started again."""
+
+    def __init__(self, home: Path) -> None:
+        self._port, self._log = free_port(), home / "server.log"
+        self.url = f"http://127.0.0.1:{self._port}/api"
+        self.env = os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": self.url, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, env=self.env, stdout=log, stderr=log)
+        assert within(180, lambda: is_ready(f"{self.url}/ready")), self._log.read_text(encoding="utf-8")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        self._process.send_signal(number)
+        self._process.wait(60)
+
+
 @pytest.fixture
-def prefect(tmp_path: Path) -> Iterator[PrefectApi]:
-    """A server of the test's own, with everything registered by the command, twice."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    env = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": url, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
     try:
-        assert within(180, lambda: is_ready(f"{url}/ready")), (tmp_path / "server.log").read_text(encoding="utf-8")
-        for _ in range(2):
-            subprocess.run([sys.executable, "-m", "mlops_lab.cli.main", "flows", "register"], env=env, check=True, capture_output=True)
-        yield PrefectApi(url, 30)
+        server.start()
+        yield server
     finally:
-        server.terminate()
-        server.wait(60)
+        server.end()
+
+
+@pytest.fixture
+def prefect(server: Server) -> PrefectApi:
+    """Everything registered by the command, twice."""
+    for _ in range(2):
+        subprocess.run([sys.executable, "-m", "mlops_lab.cli.main", "flows", "register"], env=server.env, check=True, capture_output=True)
+    return PrefectApi(server.url, 30)
 
 
 def runs(prefect: PrefectApi, *, attempt: int, order: str = "") -> list[dict[str, Any]]:
@@ -128,6 +147,29 @@ def test_registering_again_writes_nothing_and_mends_what_was_changed(prefect: Pr
     assert triggers()[there["name"]]["within"] == 90
 
 
+def test_an_automation_that_a_person_switched_off_stays_off(prefect: PrefectApi, server: Server) -> None:
+    """Also when it has to be mended."""
+
+    def found() -> dict[str, Any]:
+        return {each["name"]: each for each in prefect._call("POST", "/automations/filter", {})}
+
+    def registered() -> list[str]:
+        command = [sys.executable, "-m", "mlops_lab.cli.main", "flows", "register"]
+        said = subprocess.run(command, env=server.env, check=True, capture_output=True, text=True).stdout
+        return [line for line in said.splitlines() if "switched off" in line]
+
+    name = "lost skill starts a training"
+    prefect._call("PATCH", f"/automations/{found()[name]['id']}", {"enabled": False})
+    assert registered() == [f"automation '{name}' is there, switched off"]
+
+    kept = {part: found()[name][part] for part in ("name", "enabled", "actions", "trigger")}
+    prefect._call("PUT", f"/automations/{found()[name]['id']}", kept | {"description": "a person's own"})
+    assert registered() == [f"automation '{name}' changed, switched off"]
+
+    assert found()[name]["description"].startswith("The watch found")
+    assert [each for each, one in found().items() if not one["enabled"]] == [name]
+
+
 @pytest.fixture
 def lab(tmp_path: Path, prefect: PrefectApi, monkeypatch: pytest.MonkeyPatch) -> SmallLab:
     """Six weeks of history and no model; `train/train` is the flow on this home."""
@@ -157,11 +199,30 @@ def worker(lab: SmallLab, prefect: PrefectApi, said: Path) -> "Iterator[subproce
         process.wait(60)
 
 
+def age_s(of: dict[str, Any]) -> float:
+    """Seconds since an event."""
+    return (datetime.now(UTC) - datetime.fromisoformat(of["occurred"])).total_seconds()
+
+
+FORGETS_S = SILENCE_S + 60
+"""A server that comes back this long after a run's last heartbeat has forgotten that it waits for the next one: Prefect keeps what it was
+late for 60 s (PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER)."""
+
+
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("back_after_s", "found_by"),
+    [pytest.param(0, "its process is gone", id="restarted"), pytest.param(FORGETS_S + 10, "found by the watcher", id="away-for-long")],
+)
 def test_a_training_killed_in_its_middle_is_found_by_its_silence_and_done_by_another_run(
-    prefect: PrefectApi, lab: SmallLab, tmp_path: Path
+    prefect: PrefectApi, server: Server, lab: SmallLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_after_s: float, found_by: str
 ) -> None:
-    """Fact, event, automation, run, version, promotion: nobody calls a function in between, and nothing half done is left."""
+    """Fact, event, automation, run, version, promotion: nobody calls a function in between, and nothing half done is left. The server is
+    killed with the run, as where a machine goes down."""
+    if back_after_s:
+        monkeypatch.setattr(silence, "SILENT_FOR", timedelta(seconds=HEARTBEAT_S + 5))
+        impatient = lab.settings.orchestration.model_copy(update={"patience_s": 60.0})
+        lab.settings = lab.settings.model_copy(update={"orchestration": impatient})
     order = f"train-retrain-{week(6).id}"
     lost = Message("SkillLost", week(7).start, lab.model, {"window": week(6).id, "version": 1, "because": "a test"}, id="lost-6")
     hold, pid = lab.home / held_training.HOLD, lab.home / held_training.RUN
@@ -177,9 +238,16 @@ def test_a_training_killed_in_its_middle_is_found_by_its_silence_and_done_by_ano
         first.kill()
         first.wait()
         os.kill(int(pid.read_text(encoding="utf-8")), signal.SIGKILL)
+        last = events(prefect, "flow-run.heartbeat")[0]
+        server.end(signal.SIGKILL)
+    time.sleep(max(0.0, back_after_s - age_s(last)))
+    server.start()
     assert not settled(lab)
     assert not lab.ledger.versions()
     hold.unlink()
+    if back_after_s:
+        assert not within(20, lambda: [run["state_type"] for run in runs(prefect, attempt=1)] != ["RUNNING"]), "the server finds it itself"
+    assert within(200, lambda: watcher.step() or [run["state_type"] for run in runs(prefect, attempt=1)] == ["CRASHED"])
 
     with worker(lab, prefect, tmp_path / "two"):
         assert within(300, lambda: lab.ledger.facts("order_done", order) or lab.ledger.facts("order_failed", order))
@@ -187,7 +255,9 @@ def test_a_training_killed_in_its_middle_is_found_by_its_silence_and_done_by_ano
     while watcher.step():
         pass
 
-    assert [run["state_type"] for run in runs(prefect, attempt=1)] == ["CRASHED"]
+    [ended] = runs(prefect, attempt=1)
+    assert ended["state_type"] == "CRASHED"
+    assert found_by in ended["state"]["message"]
     assert not lab.ledger.facts("order_failed")
     assert len(lab.ledger.facts("order_done")) == 1
     assert [version.number for version in lab.ledger.versions()] == [1]

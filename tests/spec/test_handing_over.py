@@ -6,7 +6,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from mlops_lab.pipelines import handlers
 from mlops_lab.pipelines.handlers import HANDING_OVER, duties, handle, has_open_orders
 from mlops_lab.pipelines.ordered import follow_up
 from mlops_lab.pipelines.orders import TrainModel
-from mlops_lab.pipelines.prefect_api import SKILL_LOST, PrefectApi, parameters_of
+from mlops_lab.pipelines.prefect_api import BEGUN_WITHIN_S, SILENCE_S, SKILL_LOST, PrefectApi, parameters_of
+from mlops_lab.pipelines.silence import SILENT_FOR, Silence
 from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.settings import OrchestrationSettings, Settings
 
@@ -44,6 +45,7 @@ class Server(ThreadingHTTPServer):
         self.down = False
         self.refuses = 0
         self.runs: list[dict[str, Any]] = []
+        self.heartbeats: list[datetime] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -59,8 +61,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked.append((method, self.path, body))
         self.send_response(self.server.refuses or (503 if self.server.down else 200))
         self.end_headers()
-        found = self.server.runs if self.path.endswith("/flow_runs/filter") else {"id": "an-id"}
-        self.wfile.write(json.dumps(found).encode())
+        self.wfile.write(json.dumps(self._found(body)).encode())
+
+    def _found(self, body: Any) -> Any:
+        if self.path.endswith("/flow_runs/filter"):
+            return self.server.runs
+        if self.path.endswith("/events/filter"):
+            newest_first = sorted(self.server.heartbeats, reverse=body["filter"]["order"] == "DESC")
+            return {"events": [{"occurred": each.isoformat()} for each in newest_first][: body["limit"]]}
+        return {"id": "an-id"}
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -276,7 +285,7 @@ def impatient(lab: Lab) -> Lab:
 
 def a_run(state: str, order: str = "train-x", since: datetime = AT) -> dict[str, Any]:
     said = {"timestamp": since.isoformat(), "message": "somebody ended it"}
-    return {"parameters": {"order_id": order}, "state_type": state, "state": said}
+    return {"id": f"{order}-run", "parameters": {"order_id": order}, "state_type": state, "state": said}
 
 
 DRILL = TrainModel("train-x", AT, "trainer", origin="drill", flip_share=0.4)
@@ -290,11 +299,16 @@ def ordered(lab: Lab, server: Server) -> Lab:
     return impatient(lab)
 
 
+def changes(server: Server) -> list[tuple[str, Any]]:
+    """What the server was asked to do, past all questions: path and body."""
+    return [(path, body) for method, path, body in server.asked if method != "GET" and not path.endswith("/filter")]
+
+
 @pytest.mark.parametrize("state", ["CANCELLED", "FAILED", "CRASHED", "COMPLETED"])
 def test_an_order_whose_runs_are_over_has_failed_and_says_why(ordered: Lab, server: Server, state: str) -> None:
     server.runs = [a_run(state), a_run("RUNNING", "train-another")]
 
-    follow_up(ordered)
+    follow_up(ordered, Silence())
 
     [failed] = ordered.ledger.facts("order_failed", "train-x")
     assert f"{state.lower()}: somebody ended it" in failed.body["what"]
@@ -312,14 +326,14 @@ def test_an_order_whose_runs_are_over_has_failed_and_says_why(ordered: Lab, serv
 def test_an_order_with_a_run_to_come_is_waited_for(ordered: Lab, server: Server, runs: list[dict[str, Any]]) -> None:
     server.runs = runs
 
-    follow_up(ordered)
+    follow_up(ordered, Silence())
 
     assert has_open_orders(ordered)
-    assert len(server.asked) == 1
+    assert changes(server) == []
 
 
 def test_an_order_that_the_server_lost_is_given_again_as_it_was(ordered: Lab, server: Server) -> None:
-    follow_up(ordered)
+    follow_up(ordered, Silence())
 
     method, path, body = server.asked[-1]
     assert (method, path) == ("POST", "/api/deployments/an-id/create_flow_run")
@@ -334,7 +348,7 @@ def test_a_lost_order_that_the_server_refuses_has_failed(ordered: Lab, server: S
 
     monkeypatch.setattr(PrefectApi, "run_deployment", refused)
 
-    follow_up(ordered)
+    follow_up(ordered, Silence())
 
     assert "404" in ordered.ledger.facts("order_failed", "train-x")[0].body["what"]
 
@@ -358,7 +372,7 @@ def test_a_young_order_is_not_asked_about(lab: Lab, server: Server) -> None:
     handle(DRILL.to_message(lab.model), lab, HANDING_OVER)
     server.asked.clear()
 
-    follow_up(lab)
+    follow_up(lab, Silence())
 
     assert not server.asked
 
@@ -370,3 +384,98 @@ def test_a_failed_order_that_is_repeated_says_that_it_failed_before(lab: Lab, se
         carried_out(Output(as_json=True), DRILL, lab)
 
     assert not server.asked
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self._now = datetime.now(UTC) + timedelta(days=1)
+
+    def now(self) -> datetime:
+        return self._now
+
+    def after(self, step: timedelta) -> datetime:
+        self._now += step
+        return self._now
+
+
+@pytest.fixture
+def clock(ordered: Lab) -> Hand:
+    ordered.clock = clock = Hand()
+    return clock
+
+
+STEP = timedelta(seconds=60)
+LOOKS = SILENT_FOR // STEP + 2
+
+
+@pytest.mark.parametrize(
+    ("state", "says"), [("RUNNING", "No heartbeat since 2013-07-01 12:00:30Z"), ("PENDING", "Nobody began it since 2013-07-01 12:00:00Z")]
+)
+def test_a_run_of_which_nothing_is_heard_for_long_has_crashed(ordered: Lab, server: Server, clock: Hand, state: str, says: str) -> None:
+    """It is the server that begins it again, so the order stays open."""
+    server.runs, server.heartbeats = [a_run(state), a_run(state, "train-another")], [AT, AT + timedelta(seconds=30)]
+    silence, begun = Silence(), clock.now()
+    while not changes(server):
+        follow_up(ordered, silence)
+        clock.after(STEP)
+
+    assert clock.now() - STEP - begun == SILENT_FOR + STEP
+    [(path, body)] = changes(server)
+    assert path == "/api/flow_runs/train-x-run/set_state"
+    assert (body["state"]["type"], body.get("force")) == ("CRASHED", None)
+    assert says in body["state"]["message"]
+    assert has_open_orders(ordered)
+
+
+def test_the_server_is_asked_for_the_heartbeats_of_that_run(ordered: Lab, server: Server) -> None:
+    server.runs = [a_run("RUNNING")]
+
+    follow_up(ordered, Silence())
+
+    assert server.asked[-1][2]["filter"]["resource"] == {"id": ["prefect.flow-run.train-x-run"]}
+    assert server.asked[-1][2]["filter"]["event"] == {"name": ["prefect.flow-run.heartbeat"]}
+
+
+def test_a_run_that_gives_heartbeats_is_waited_for(ordered: Lab, server: Server, clock: Hand) -> None:
+    """By whatever clock: it is another one than before."""
+    server.runs, silence = [a_run("RUNNING")], Silence()
+    for look in range(3 * LOOKS):
+        server.heartbeats = [AT + look // 5 * timedelta(seconds=30)]
+        follow_up(ordered, silence)
+        clock.after(STEP)
+
+    assert changes(server) == []
+
+
+def test_a_run_that_the_server_has_no_heartbeat_of_is_waited_for(ordered: Lab, server: Server, clock: Hand) -> None:
+    """A worker may have been told to give none, and the server throws old events away."""
+    server.runs, silence = [a_run("RUNNING")], Silence()
+    for _ in range(3 * LOOKS):
+        follow_up(ordered, silence)
+        clock.after(STEP)
+
+    assert changes(server) == []
+
+
+def test_silence_while_the_server_was_away_does_not_count(ordered: Lab, server: Server, clock: Hand) -> None:
+    """It comes back with old heartbeats of runs that live; they are heard again soon."""
+    server.runs, server.heartbeats, silence = [a_run("RUNNING")], [AT], Silence()
+    for _ in range(LOOKS - 2):
+        follow_up(ordered, silence)
+        clock.after(STEP)
+    server.down = True
+    for _ in range(LOOKS):
+        with pytest.raises(OrchestratorUnreachable):
+            follow_up(ordered, silence)
+        clock.after(STEP)
+
+    server.down = False
+    follow_up(ordered, silence)
+
+    assert changes(server) == []
+
+
+def test_a_silence_is_longer_than_what_the_automations_wait_for() -> None:
+    assert timedelta(seconds=2 * max(SILENCE_S, BEGUN_WITHIN_S)) < SILENT_FOR

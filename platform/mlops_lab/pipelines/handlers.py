@@ -24,6 +24,7 @@ from mlops_lab.pipelines.prefect_api import SKILL_LOST, TRAIN, PrefectApi, param
 from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
 from mlops_lab.pipelines.restate import restate_recent
 from mlops_lab.pipelines.ship import ship
+from mlops_lab.pipelines.silence import Silence
 from mlops_lab.pipelines.traced import fact_followed, order_carried_out
 from mlops_lab.pipelines.watch import watch
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 from mlops_lab.telemetry import current_traceparent
 
 Handler = Callable[[Message, Lab], None]
+
+_SILENCE = Silence()
+"""What this process heard of runs; by their ids, so whose lab they are of does not matter."""
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +231,7 @@ def prepare_and_follow_up(lab: Lab) -> None:
     """The same where a server trains, and what became of its orders."""
     ship_and_prepare(lab)
     try:
-        follow_up(lab)
+        follow_up(lab, _SILENCE)
     except LabError as error:  # asked again in a few seconds; a worker that is told to stop does not wait for a server
         log.error("orders.unknown", extra={"why": error.what, "next": error.next_step})
 

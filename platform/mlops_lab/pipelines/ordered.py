@@ -12,6 +12,7 @@ from mlops_lab.clock import from_iso
 from mlops_lab.errors import OrchestratorRefused
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import TRAIN, OrderRun, PrefectApi, parameters_of
+from mlops_lab.pipelines.silence import Silence
 from mlops_lab.registry.ledger import Fact
 
 _OVER = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
@@ -26,9 +27,13 @@ def open_orders(lab: Lab) -> list[Fact]:
     return [fact for fact in lab.ledger.facts("order") if fact.subject not in ended]
 
 
-def follow_up(lab: Lab) -> None:
+def follow_up(lab: Lab, silence: Silence) -> None:
     """Look after orders that are open for longer than `orchestration.patience_s`: one without a run is given to the server again, one whose
-    runs are all over is recorded as failed.
+    runs are all over is recorded as failed. A run that says nothing any more has crashed, which the server answers by another.
+
+    Args:
+        lab: Whose orders.
+        silence: What was heard of runs at earlier looks.
 
     Raises:
         OrchestratorUnreachable: Nothing is known; look again later.
@@ -46,6 +51,10 @@ def follow_up(lab: Lab) -> None:
             _give_again(fact, api, lab)
         elif all(run.state in _OVER and now - run.since > patience for run in own):
             _end(fact, own[0], lab)
+        for run in own:
+            if why := silence.of(run, api, now):
+                log.warning("run.crashed", extra={"order": run.order, "run": run.id, "why": why})
+                api.crash(run.id, why)
 
 
 def _give_again(fact: Fact, api: PrefectApi, lab: Lab) -> None:

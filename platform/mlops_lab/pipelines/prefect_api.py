@@ -22,6 +22,13 @@ from mlops_lab.pipelines.orders import TrainModel
 TRAIN = "train/train"
 """Flow and deployment of trainings."""
 SKILL_LOST = "mlops-lab.skill.lost"
+HEARTBEAT = "prefect.flow-run.heartbeat"
+HEARTBEAT_S = 30
+"""How often a run shows that it lives; the least that Prefect allows. The worker's PREFECT_FLOWS_HEARTBEAT_FREQUENCY says the same."""
+SILENCE_S = 3 * HEARTBEAT_S
+"""After how long without a heartbeat the server's automation ends a run."""
+BEGUN_WITHIN_S = 120
+"""How long a run may be pending."""
 _EVENTS = uuid.UUID("5b1c2f0e-8a55-4c0b-9b6a-1c3f5d7e9a02")
 
 
@@ -49,12 +56,14 @@ class OrderRun:
     """One run of an order.
 
     Attributes:
+        id: Of the run.
         order: Id of the order.
         state: As in FlowRun.
         since: When it came to that state, wall time.
         message: What is said of the state; may be empty.
     """
 
+    id: str
     order: str
     state: str
     since: datetime
@@ -125,6 +134,7 @@ class PrefectApi:
         found = self._call("POST", "/flow_runs/filter", asked | {"sort": "EXPECTED_START_TIME_DESC", "limit": limit})
         return [
             OrderRun(
+                str(run["id"]),
                 str(run["parameters"].get("order_id", "")),
                 str(run["state_type"]),
                 datetime.fromisoformat(run["state"]["timestamp"]),
@@ -133,6 +143,21 @@ class PrefectApi:
             for run in found
             if run.get("state")
         ]
+
+    def last_heartbeat(self, run: str) -> datetime | None:
+        """When a run last showed that it lives, by its own clock; None when the server has no heartbeat of it, never or not any more.
+
+        Raises:
+            OrchestratorUnreachable: It cannot be told.
+            OrchestratorRefused: The server does not understand the question.
+        """
+        asked = {"event": {"name": [HEARTBEAT]}, "resource": {"id": [f"prefect.flow-run.{run}"]}, "order": "DESC"}
+        found = self._call("POST", "/events/filter", {"filter": asked, "limit": 1})["events"]
+        return datetime.fromisoformat(found[0]["occurred"]) if found else None
+
+    def crash(self, run: str, message: str) -> None:
+        """Say that a run's process is gone; one that is over stays so. Raises OrchestratorUnreachable, OrchestratorRefused."""
+        self._call("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CRASHED", "name": "Crashed", "message": message}})
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()

@@ -30,15 +30,11 @@ from mlops_lab.pipelines.audited import require_accounted
 from mlops_lab.pipelines.handlers import TRAINING, carry_out, handle
 from mlops_lab.pipelines.on_prefect import steps
 from mlops_lab.pipelines.orders import TrainModel
-from mlops_lab.pipelines.prefect_api import SKILL_LOST
+from mlops_lab.pipelines.prefect_api import BEGUN_WITHIN_S, HEARTBEAT, SILENCE_S, SKILL_LOST
 
 POOL, TAG = "lab", "mlops-lab"
 ATTEMPTS = 3
 """How often a training is begun whose process died; then the order has failed."""
-BEGUN_WITHIN_S = 120
-"""How long a run may be pending."""
-HEARTBEAT_S = 30
-"""How often a run shows that it lives; the least that Prefect allows. The worker's PREFECT_FLOWS_HEARTBEAT_FREQUENCY says the same."""
 
 
 def _named_after_order() -> str:
@@ -174,17 +170,17 @@ def automations(train_id: Any) -> Iterator[Automation]:
     )
     yield _silence(
         "a run without heartbeat has crashed",
-        f"A process that was killed says nothing any more; after {3 * HEARTBEAT_S} s of silence its run is over.",
-        after="heartbeat",
-        goes_on="heartbeat",
-        within_s=3 * HEARTBEAT_S,
+        f"A process that was killed says nothing any more; after {SILENCE_S} s of silence its run is over.",
+        after=HEARTBEAT,
+        goes_on=HEARTBEAT,
+        within_s=SILENCE_S,
         message="No heartbeat: its process is gone.",
     )
     yield _silence(
         "a run that nobody began has crashed",
         "A worker that was killed between taking a run and starting its process leaves it pending.",
-        after="Pending",
-        goes_on="Running",
+        after="prefect.flow-run.Pending",
+        goes_on="prefect.flow-run.Running",
         within_s=BEGUN_WITHIN_S,
         message="Nobody began it.",
     )
@@ -204,15 +200,15 @@ def automations(train_id: Any) -> Iterator[Automation]:
 
 def _silence(name: str, description: str, *, after: str, goes_on: str, within_s: int, message: str) -> Automation:
     """End a run of ours that neither goes on nor ends for so long after an event of its own."""
-    over = ("Completed", "Failed", "Cancelled", "Crashed")
+    over = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
     return Automation(
         name=name,
         description=description,
         trigger=EventTrigger(
             match=_ANY_RUN,
             match_related=[{"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}],
-            after={f"prefect.flow-run.{after}"},
-            expect={f"prefect.flow-run.{event}" for event in (goes_on, *over)},
+            after={after},
+            expect={goes_on, *over},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
@@ -232,17 +228,18 @@ def _number(expression: str) -> dict[str, Any]:
 
 
 def _kept(wanted: Automation) -> str:
-    """Make it, change it, or leave it; says which."""
+    """Make it, change it, or leave it; says which. One that a person switched off stays off."""
     try:
         found: Any = Automation.read(name=wanted.name)
     except ValueError:  # Prefect's word for: there is none of that name
         wanted.create()
         return "made"
-    parts = {"description", "trigger", "actions", "enabled"}
+    parts = {"description", "trigger", "actions"}
+    off = "" if found.enabled else ", switched off"
     # Not as JSON: its lists of event names come in the order of a set, which differs between processes. To write an automation again is
     # not harmless: its triggers get new ids, and the server forgets the runs that it waits for.
     if found.model_dump(include=parts) == wanted.model_dump(include=parts):
-        return "is there"
-    wanted.id = found.id
+        return f"is there{off}"
+    wanted.id, wanted.enabled = found.id, found.enabled
     wanted.update()
-    return "changed"
+    return f"changed{off}"
