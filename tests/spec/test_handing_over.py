@@ -23,7 +23,7 @@ from mlops_lab.pipelines import handlers
 from mlops_lab.pipelines.handlers import HANDING_OVER, duties, handle, has_open_orders
 from mlops_lab.pipelines.ordered import follow_up
 from mlops_lab.pipelines.orders import TrainModel
-from mlops_lab.pipelines.prefect_api import BEGUN_WITHIN_S, SILENCE_S, SKILL_LOST, PrefectApi, parameters_of
+from mlops_lab.pipelines.prefect_api import ATTEMPTS, BEGUN_WITHIN_S, SILENCE_S, SKILL_LOST, PrefectApi, parameters_of
 from mlops_lab.pipelines.silence import SILENT_FOR, Silence
 from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.settings import OrchestrationSettings, Settings
@@ -283,9 +283,9 @@ def impatient(lab: Lab) -> Lab:
     return Lab(lab.settings.model_copy(update={"orchestration": lab.settings.orchestration.model_copy(update={"patience_s": 0.001})}))
 
 
-def a_run(state: str, order: str = "train-x", since: datetime = AT) -> dict[str, Any]:
+def a_run(state: str, order: str = "train-x", since: datetime = AT, attempt: int = 1) -> dict[str, Any]:
     said = {"timestamp": since.isoformat(), "message": "somebody ended it"}
-    return {"id": f"{order}-run", "parameters": {"order_id": order}, "state_type": state, "state": said}
+    return {"id": f"{order}-run", "parameters": {"order_id": order, "attempt": attempt}, "state_type": state, "state": said}
 
 
 DRILL = TrainModel("train-x", AT, "trainer", origin="drill", flip_share=0.4)
@@ -304,9 +304,9 @@ def changes(server: Server) -> list[tuple[str, Any]]:
     return [(path, body) for method, path, body in server.asked if method != "GET" and not path.endswith("/filter")]
 
 
-@pytest.mark.parametrize("state", ["CANCELLED", "FAILED", "CRASHED", "COMPLETED"])
-def test_an_order_whose_runs_are_over_has_failed_and_says_why(ordered: Lab, server: Server, state: str) -> None:
-    server.runs = [a_run(state), a_run("RUNNING", "train-another")]
+@pytest.mark.parametrize(("state", "attempt"), [("CANCELLED", 1), ("FAILED", 1), ("COMPLETED", 1), ("CRASHED", ATTEMPTS)])
+def test_an_order_whose_runs_are_over_has_failed_and_says_why(ordered: Lab, server: Server, state: str, attempt: int) -> None:
+    server.runs = [a_run(state, attempt=attempt), a_run("RUNNING", "train-another")]
 
     follow_up(ordered, Silence())
 
@@ -340,6 +340,28 @@ def test_an_order_that_the_server_lost_is_given_again_as_it_was(ordered: Lab, se
     assert body["idempotency_key"] == "train-x"
     assert body["parameters"] == parameters_of(DRILL)
     assert has_open_orders(ordered)
+
+
+def test_a_crash_that_the_server_does_not_act_on_is_begun_again_as_often_as_it_would(ordered: Lab, server: Server) -> None:
+    """Its automations act on a crash soon after its own start only when it has seen what the crash follows."""
+    server.runs = [a_run("CRASHED", attempt=2), a_run("CRASHED")]
+
+    follow_up(ordered, Silence())
+
+    [(path, body)] = changes(server)
+    assert path == "/api/deployments/an-id/create_flow_run"
+    assert body["parameters"] == parameters_of(DRILL) | {"attempt": 3}
+    assert body["idempotency_key"] == "train-x 3"
+    assert has_open_orders(ordered)
+
+
+def test_a_crash_before_a_run_that_was_cancelled_is_not_begun_again(ordered: Lab, server: Server) -> None:
+    server.runs = [a_run("CANCELLED", attempt=2), a_run("CRASHED")]
+
+    follow_up(ordered, Silence())
+
+    assert changes(server) == []
+    assert not has_open_orders(ordered)
 
 
 def test_a_lost_order_that_the_server_refuses_has_failed(ordered: Lab, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,13 +438,14 @@ LOOKS = SILENT_FOR // STEP + 2
 def test_a_run_of_which_nothing_is_heard_for_long_has_crashed(ordered: Lab, server: Server, clock: Hand, state: str, says: str) -> None:
     """It is the server that begins it again, so the order stays open."""
     server.runs, server.heartbeats = [a_run(state), a_run(state, "train-another")], [AT, AT + timedelta(seconds=30)]
-    silence, begun = Silence(), clock.now()
-    while not changes(server):
+    silence, asked = Silence(), []
+    for _ in range(LOOKS):
+        assert not asked, "too early"
         follow_up(ordered, silence)
+        asked = changes(server)
         clock.after(STEP)
 
-    assert clock.now() - STEP - begun == SILENT_FOR + STEP
-    [(path, body)] = changes(server)
+    [(path, body)] = asked
     assert path == "/api/flow_runs/train-x-run/set_state"
     assert (body["state"]["type"], body.get("force")) == ("CRASHED", None)
     assert says in body["state"]["message"]

@@ -11,7 +11,7 @@ from mlops_lab.bootstrap.identities import PLATFORM
 from mlops_lab.clock import from_iso
 from mlops_lab.errors import OrchestratorRefused
 from mlops_lab.pipelines.orders import TrainModel
-from mlops_lab.pipelines.prefect_api import TRAIN, OrderRun, PrefectApi, parameters_of
+from mlops_lab.pipelines.prefect_api import ATTEMPTS, TRAIN, OrderRun, PrefectApi, parameters_of
 from mlops_lab.pipelines.silence import Silence
 from mlops_lab.registry.ledger import Fact
 
@@ -28,8 +28,9 @@ def open_orders(lab: Lab) -> list[Fact]:
 
 
 def follow_up(lab: Lab, silence: Silence) -> None:
-    """Look after orders that are open for longer than `orchestration.patience_s`: one without a run is given to the server again, one whose
-    runs are all over is recorded as failed. A run that says nothing any more has crashed, which the server answers by another.
+    """Look after orders that are open for longer than `orchestration.patience_s`: one without a run is given to the server again, and so is
+    one whose run crashed that long ago, as often as the server would; one whose runs are all over otherwise is recorded as failed. A run
+    that says nothing any more has crashed.
 
     Args:
         lab: Whose orders.
@@ -47,24 +48,29 @@ def follow_up(lab: Lab, silence: Silence) -> None:
         if now - fact.recorded_at <= patience:
             continue
         own = [run for run in runs if run.order == fact.subject]
-        if not own:
-            _give_again(fact, api, lab)
-        elif all(run.state in _OVER and now - run.since > patience for run in own):
-            _end(fact, own[0], lab)
+        begun = max((run.attempt for run in own), default=0)
+        if all(run.state in _OVER and now - run.since > patience for run in own):
+            if not own or (own[0].state == "CRASHED" and begun < ATTEMPTS):
+                _give_again(fact, begun + 1, api, lab)
+            else:
+                _end(fact, own[0], lab)
         for run in own:
             if why := silence.of(run, api, now):
                 log.warning("run.crashed", extra={"order": run.order, "run": run.id, "why": why})
                 api.crash(run.id, why)
 
 
-def _give_again(fact: Fact, api: PrefectApi, lab: Lab) -> None:
-    """The event or the run was lost. The server makes one run of the same key, so looking again soon does no harm."""
+def _give_again(fact: Fact, attempt: int, api: PrefectApi, lab: Lab) -> None:
+    """The event or the run was lost; or the server knows of a crash and acts on it late, as it does for 15 minutes after its start: it has
+    seen no event yet that the crash follows. The server makes one run of the same key, so looking again soon does no harm.
+    """
     order = TrainModel(
         fact.subject, from_iso(fact.body["at"]), fact.by, origin=fact.body["origin"], flip_share=float(fact.body.get("flip_share", 0))
     )
-    log.info("order.given_again", extra={"order": order.id})
+    log.info("order.given_again", extra={"order": order.id, "attempt": attempt})
+    again = {} if attempt == 1 else {"attempt": attempt}
     try:
-        api.run_deployment(TRAIN, parameters_of(order), order.id)
+        api.run_deployment(TRAIN, parameters_of(order) | again, f"{order.id} {attempt}" if again else order.id)
     except OrchestratorRefused as error:
         _fail(fact, error.what, error.next_step, lab)
 

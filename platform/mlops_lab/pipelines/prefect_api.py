@@ -22,6 +22,8 @@ from mlops_lab.pipelines.orders import TrainModel
 TRAIN = "train/train"
 """Flow and deployment of trainings."""
 SKILL_LOST = "mlops-lab.skill.lost"
+ATTEMPTS = 3
+"""How often a training is begun whose process died; then the order has failed."""
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_S = 30
 """How often a run shows that it lives; the least that Prefect allows. The worker's PREFECT_FLOWS_HEARTBEAT_FREQUENCY says the same."""
@@ -61,6 +63,7 @@ class OrderRun:
         state: As in FlowRun.
         since: When it came to that state, wall time.
         message: What is said of the state; may be empty.
+        attempt: Counts up when a process died in it, from 1.
     """
 
     id: str
@@ -68,6 +71,7 @@ class OrderRun:
     state: str
     since: datetime
     message: str
+    attempt: int
 
 
 class PrefectApi:
@@ -139,6 +143,7 @@ class PrefectApi:
                 str(run["state_type"]),
                 datetime.fromisoformat(run["state"]["timestamp"]),
                 str(run["state"].get("message") or ""),
+                int(run["parameters"].get("attempt") or 1),
             )
             for run in found
             if run.get("state")

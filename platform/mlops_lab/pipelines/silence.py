@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from mlops_lab.pipelines.prefect_api import BEGUN_WITHIN_S, SILENCE_S, OrderRun, PrefectApi
 
 SILENT_FOR = 3 * timedelta(seconds=max(SILENCE_S, BEGUN_WITHIN_S))
-"""How long nothing is heard before a run is over: well after the automations would have ended it."""
+"""How long nothing is heard before a run is over: well after the automations would have ended it. More than 5 minutes after a run began the
+server acts on its end at once, also when it was restarted meanwhile."""
 _LOOKED_WITHIN = timedelta(seconds=SILENCE_S)
 """Between two looks further apart the server may have been away, and heartbeats with it."""
 

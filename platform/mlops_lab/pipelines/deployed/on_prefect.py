@@ -30,11 +30,9 @@ from mlops_lab.pipelines.audited import require_accounted
 from mlops_lab.pipelines.handlers import TRAINING, carry_out, handle
 from mlops_lab.pipelines.on_prefect import steps
 from mlops_lab.pipelines.orders import TrainModel
-from mlops_lab.pipelines.prefect_api import BEGUN_WITHIN_S, HEARTBEAT, SILENCE_S, SKILL_LOST
+from mlops_lab.pipelines.prefect_api import ATTEMPTS, BEGUN_WITHIN_S, HEARTBEAT, SILENCE_S, SKILL_LOST
 
 POOL, TAG = "lab", "mlops-lab"
-ATTEMPTS = 3
-"""How often a training is begun whose process died; then the order has failed."""
 
 
 def _named_after_order() -> str:
