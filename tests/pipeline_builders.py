@@ -257,6 +257,20 @@ def established(home: Path, stores: StoreSettings | None = None) -> SmallLab:
     return lab
 
 
+def turned_round(home: Path) -> SmallLab:
+    """Six weeks of history and a champion; then the world turned round, and four weeks of answers are closed and not decided. Somebody
+    trained version 2, which the judge was for."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mlops_lab.pipelines.train.MIN_ROWS", 500)
+        lab = established(home)
+        for number in range(7, 11):
+            serve(lab, week(number), turned=True)
+        ship(lab)
+        judgement, _ = training_flow(a_training(week(10).closes_at, "turned"), lab)
+    assert judgement.outcome == "promote", judgement.because
+    return lab
+
+
 @contextmanager
 def small_numbers() -> Iterator[None]:
     """Small numbers where the product's are large, and the flow without its orchestrator."""

@@ -11,25 +11,16 @@ import pytest
 
 import cli_builders
 from cli_builders import Said
-from mlops_lab.pipelines.ship import ship
 from mlops_lab.replay.journal import Journal
 from mlops_lab.replay.session import JOURNAL
 from parcel_builders import week
-from pipeline_builders import SmallLab, a_training, copied, established, serve, training_flow
+from pipeline_builders import SmallLab, copied, training_flow, turned_round
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> SmallLab:
-    """Six weeks of history and a champion; then the world turned round, and four weeks of answers are closed and not decided.
-    Somebody trained version 2, which the judge was for."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mlops_lab.pipelines.train.MIN_ROWS", 500)
-        lab = established(tmp_path_factory.mktemp("cli") / "home")
-        for number in range(7, 11):
-            serve(lab, week(number), turned=True)
-        ship(lab)
-        judgement, _ = training_flow(a_training(week(10).closes_at, "turned"), lab)
-    assert judgement.outcome == "promote", judgement.because
+    """A world that turned round, and a replay that has come to the end of its last week."""
+    lab = turned_round(tmp_path_factory.mktemp("cli") / "home")
     journal = Journal(lab.home / JOURNAL)
     journal.flush(cursor=week(10).closes_at)
     journal.close()

@@ -6,21 +6,15 @@ import pytest
 
 from guard_builders import AT, GuardedLab
 from mlops_lab.bootstrap.identities import PLATFORM
-from mlops_lab.pipelines.ship import ship
-from parcel_builders import week
-from pipeline_builders import SmallLab, a_training, copied, established, serve, training_flow
+from pipeline_builders import SmallLab, a_training, copied, training_flow, turned_round
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> SmallLab:
     """Version 1 is champion; the judge was for version 2, and against version 3."""
+    lab = turned_round(tmp_path_factory.mktemp("guard") / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlops_lab.pipelines.train.MIN_ROWS", 500)
-        lab = established(tmp_path_factory.mktemp("guard") / "home")
-        for number in range(7, 11):
-            serve(lab, week(number), turned=True)
-        ship(lab)
-        assert training_flow(a_training(AT, "turned"), lab)[0].outcome == "promote"
         training_flow(a_training(AT, "spoilt", flip_share=0.5), lab)
         lab.ledger.record_judgement(3, {"outcome": "keep", "because": "it is worse", "champion": 1}, AT, PLATFORM)
         lab.ledger.refuse(3, "it is worse", AT, PLATFORM)

@@ -124,7 +124,7 @@ pins.take_in_pins(lab)
 
 
 def killed(lab: SmallLab, moment: str) -> None:
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", KILLED, moment, str(lab.home)], env=os.environ | {"PYTHONPATH": paths}, capture_output=True, check=False
     )
