@@ -88,9 +88,9 @@ class App:
             return None
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path == "/healthz":
-            route, reply = "health", self.service.health()
+            route, reply = "health", self.service.condition.health()
         elif path == "/readyz":
-            route, reply = "ready", self.service.ready()
+            route, reply = "ready", self.service.condition.ready()
         else:
             return None
         self.service.counts.replies[route, reply.status] += 1

@@ -43,15 +43,15 @@ def routes(turns: Turns, title: str) -> FastAPI:
 
     async def model() -> Response:
         """What answers now, since when, and how old the knowledge of the ledger is."""
-        return _counted("model", service.model())
+        return _counted("model", service.condition.model())
 
     async def healthz() -> Response:
         """The process answers."""
-        return _counted("health", service.health())
+        return _counted("health", service.condition.health())
 
     async def readyz() -> Response:
         """Predictions can be answered and logged."""
-        return _counted("ready", service.ready())
+        return _counted("ready", service.condition.ready())
 
     async def page() -> Response:
         """Prometheus metrics."""

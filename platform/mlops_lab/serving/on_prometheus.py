@@ -92,7 +92,7 @@ class Metrics(Collector):
         calls.add_metric(("failed",), parts.follower.failed_calls)
         yield calls
         states = GaugeMetricFamily("lab_serving_dependency", "1 for the state that each dependency is in.", labels=("name", "state"))
-        for each in self._service.dependencies():
+        for each in self._service.condition.dependencies():
             states.add_metric((each.name, each.state), 1)
         yield states
 

@@ -1,24 +1,24 @@
-"""The service without a web framework: calls in, replies out, several at a time. Every reply is made here, refusals too.
+"""The service without a web framework: calls in, replies out, several at a time.
 
 What came in together is worked on together: one reading of features, one evaluation, one write to the prediction log. A reply that speaks
-of a logged record goes out after the record is as safe as `durability` says.
+of a logged record goes out after the record is as safe as `durability` says. Refusals are made by `refusals.py`, and what the service says
+of itself by `condition.py`.
 """
 
 import logging
 import os
 from collections.abc import Sequence
-from time import monotonic, perf_counter
+from time import perf_counter
 
 import orjson
 
-from mlops_lab.clock import iso
-from mlops_lab.errors import FeaturesRefused, LabError, LogUnwritable, ModelError, NoChampion
+from mlops_lab.errors import LogUnwritable
 from mlops_lab.serving.answered import Answered, Question
 from mlops_lab.serving.bodies import Bodies
 from mlops_lab.serving.call import FEEDBACK, PREDICT, Call, Reply
+from mlops_lab.serving.condition import Condition
 from mlops_lab.serving.contract import (
     BODY_LIMITS,
-    PROBLEM_TYPE,
     UNUSABLE,
     BodyLimits,
     Refusal,
@@ -28,21 +28,16 @@ from mlops_lab.serving.contract import (
     read_request_id,
 )
 from mlops_lab.serving.counts import Counts
-from mlops_lab.serving.dependency import Dependency
 from mlops_lab.serving.idempotency import digest_of_body, reply_body
 from mlops_lab.serving.parts import ServingParts
 from mlops_lab.serving.prediction_log import encode
+from mlops_lab.serving.refusals import Refusals
 from mlops_lab.serving.traced import Part, begin, end
 from mlops_lab.telemetry import read_traceparent
 from mlops_lab.telemetry.span import Attribute
 
 _JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", PROBLEM_TYPE.encode())
 _REPLAYED = (b"idempotent-replayed", b"true")
-_UNLOGGED = "The prediction log cannot be written, and nothing is answered that is not logged. Try again: answers resume by themselves."
-_NO_ANSWER = "The model has no usable answer to this. Its operator finds the reason in the service's log, under this request_id."
-_FAILED = "The service failed, not the request. Its operator finds the reason in the service's log, under this request_id."
-
 _log = logging.getLogger(__name__)
 
 
@@ -53,7 +48,8 @@ class Service:
         self.parts = parts
         self.counts = Counts()
         self.bodies = Bodies(parts.use_case, limits)
-        self._tell_unlogged_at = 0.0
+        self.refuse = Refusals().refuse
+        self.condition = Condition(parts, self.refuse)
         self._traces = parts.spans.on
 
     @property
@@ -278,101 +274,3 @@ class Service:
                 self.parts.keys.wrote(len(content))
             except LogUnwritable as error:
                 _log.warning("serving.shadow_not_logged", extra={"why": error.what})
-
-    def model(self) -> Reply:
-        """`GET /v1/model`: what answers, how old the knowledge is, and what is wrong."""
-        loaded, follower = self.parts.slot.current, self.parts.follower
-        if loaded is None:
-            return self.refuse("model", NoChampion("No model is in place.", self._why_no_model()), None)
-        known_at = follower.known_at
-        content: dict[str, object] = {
-            "model": loaded.model,
-            "version": loaded.version,
-            "scorer_sha256": loaded.scorer_sha256,
-            "assignment": loaded.assignment,
-            "assigned_at": iso(loaded.assigned_at),
-            "known_at": iso(known_at) if known_at else None,
-            "known_age_s": None if follower.knowledge_age_s is None else round(follower.knowledge_age_s, 3),
-            "features": [feature.name for feature in loaded.scorer.features],
-            "swaps": follower.swaps,
-            "degraded": self._degraded(),
-        }
-        return Reply(200, [_JSON], orjson.dumps(content))
-
-    def health(self) -> Reply:
-        """`GET /healthz`: this process answers."""
-        return Reply(200, [_JSON], b'{"status":"ok"}')
-
-    def ready(self) -> Reply:
-        """`GET /readyz`: predictions can be answered and logged. Each dependency is named with its state; one that is down does not
-        make the service unready as long as the last known good model answers."""
-        why: LabError | None = None
-        try:
-            self.parts.log.check()
-            self.parts.slot.require()
-        except NoChampion:
-            why = NoChampion("No model is in place.", self._why_no_model())
-        except LabError as error:
-            why = error
-        dependencies = {each.name: _told(each) for each in self.dependencies()}
-        if why is None:
-            return Reply(200, [_JSON], orjson.dumps({"status": "ready", "dependencies": dependencies, "degraded": self._degraded()}))
-        reply = self.refuse("ready", why, None)
-        reply.body = orjson.dumps(orjson.loads(reply.body) | {"dependencies": dependencies})
-        return reply
-
-    def dependencies(self) -> list[Dependency]:
-        """What the service leans on. `model`: ok or none; `log`: ok or down; `bus` or `features`, whichever it reads facts from, as its
-        source says; the others as `Follower.dependencies` says."""
-        parts = self.parts
-        loaded, log = parts.slot.current, parts.log
-        model = (
-            Dependency("model", "ok", facts={"version": loaded.version}) if loaded else Dependency("model", "none", self._why_no_model())
-        )
-        size: dict[str, int | float | str | None] = {"bytes": log.total_bytes, "durability": log.durability}
-        return [
-            model,
-            Dependency("log", "down" if log.trouble else "ok", log.trouble or "", size),
-            parts.source.dependency(),
-            *parts.follower.dependencies(),
-        ]
-
-    def refuse(self, route: str, error: Exception, request_id: str | None) -> Reply:
-        """Turn what went wrong into problem details. What is our fault is logged, with the paths and values that no caller is shown."""
-        if isinstance(error, Refusal):
-            refusal = error
-        elif isinstance(error, NoChampion | FeaturesRefused):
-            refusal = Refusal(503, "Cannot answer now", str(error), retry_after_s=1)
-        elif isinstance(error, LogUnwritable):
-            self._tell_unlogged(route, error, request_id)
-            refusal = Refusal(503, "Cannot answer now", _UNLOGGED, retry_after_s=1)
-        else:
-            _log.error("serving.request_failed", exc_info=error, extra={"route": route, "request_id": request_id})
-            refusal = Refusal(500, "Internal error", _NO_ANSWER if isinstance(error, ModelError) else _FAILED)
-        headers = [_PROBLEM]
-        if request_id is not None:
-            headers.append((b"x-request-id", request_id.encode()))
-        if refusal.retry_after_s is not None:
-            headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
-        if refusal.status == 401:
-            headers.append((b"www-authenticate", b"Bearer"))
-        return Reply(refusal.status, headers, refusal.body(request_id))
-
-    def _tell_unlogged(self, route: str, error: LogUnwritable, request_id: str | None) -> None:
-        """Once a second, with one request for all: they may be thousands, and the disk may be full."""
-        now = monotonic()
-        if now >= self._tell_unlogged_at:
-            self._tell_unlogged_at = now + 1
-            _log.error("serving.not_logged", extra={"route": route, "request_id": request_id, "why": error.what})
-
-    def _degraded(self) -> list[str]:
-        parts = self.parts
-        return [trouble for trouble in (parts.follower.trouble, parts.source.trouble, parts.log.trouble) if trouble]
-
-    def _why_no_model(self) -> str:
-        return self.parts.follower.trouble or "train and promote a version: `lab train`, `lab promote`."
-
-
-def _told(dependency: Dependency) -> dict[str, object]:
-    why = {"why": dependency.detail} if dependency.detail else {}
-    return {"state": dependency.state, **why, **dependency.facts}

@@ -74,7 +74,7 @@ class World:
         return answer
 
     def ready(self) -> dict[str, object]:
-        reply = self.service.ready()
+        reply = self.service.condition.ready()
         assert reply.status == 200
         return orjson.loads(reply.body)  # type: ignore[no-any-return]
 
