@@ -45,6 +45,7 @@ doctor: env ## Look for what usually goes wrong on a machine
 test: install ## Run the tests (ARGS='tests/spec -k audit' for some)
 	$(BIN)/python -m pytest $(ARGS)
 
+# LAB_TEST_LONG=1 adds a Prefect server that is away for so long that it forgets a run: six minutes.
 test-services: install ## Run the tests on real servers: Kafka, Redis, S3, a collector (LAB_TEST_ variables name them) and PostgreSQL (its programs suffice)
 	$(BIN)/python -m pytest tests/services $(ARGS)
 

@@ -206,7 +206,7 @@ class OrchestrationSettings(Section):
     )
     timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds after which a Prefect server that does not answer is down.")
     patience_s: float = Field(
-        600.0,
+        120.0,
         gt=0,
         description="Seconds after which an open order whose run is missing or crashed is given again; if all is over otherwise it failed.",
     )

@@ -33,6 +33,7 @@ ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 OF_OTHERS = {
     "up": "Prometheus, of every target",
+    "process_start_time_seconds": "Prometheus, of itself",
     "ALERTS": "Prometheus, of every alert",
     "process_resident_memory_bytes": "the client library",
     "process_cpu_seconds_total": "the client library",
