@@ -1,7 +1,7 @@
 """The routes of the service on FastAPI: documentation, metrics, errors, and the busy routes in every form that ASGI allows.
 
-Under uvicorn the two busy routes do not come this way, see `on_uvicorn.py`; here they are for requests in an unusual form and for an app
-that is mounted under a prefix.
+Under uvicorn the two busy routes do not come this way, see `on_uvicorn_protocol.py`; here they are for requests in an unusual form and
+for an app that is mounted under a prefix.
 """
 
 from typing import Any

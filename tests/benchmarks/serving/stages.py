@@ -17,7 +17,7 @@ from typing import Any
 from mlops_lab.bootstrap import serve
 
 STAGES = (
-    ("HTTP parse", "mlops_lab.serving.on_uvicorn:FastProtocol", "data_received"),
+    ("HTTP parse", "mlops_lab.serving.on_uvicorn_protocol:FastProtocol", "data_received"),
     ("turns of the event loop", "mlops_lab.serving.turns:Turns", "_work"),
     ("headers and validation", "mlops_lab.serving.service:Service", "_question"),
     ("new facts", "mlops_lab.serving.facts:FactStream", "catch_up"),
@@ -29,7 +29,7 @@ STAGES = (
     ("write to the log", "mlops_lab.serving.prediction_log:PredictionLog", "write"),
     ("metrics", "mlops_lab.serving.service:Service", "settle"),
     ("the rest of the service", "mlops_lab.serving.service:Service", "work"),
-    ("reply, with its way into the socket", "mlops_lab.serving.on_uvicorn:FastProtocol", "send_ready"),
+    ("reply, with its way into the socket", "mlops_lab.serving.on_uvicorn_protocol:FastProtocol", "send_ready"),
 )
 """What it is called, where it lives, and the function; a stage may have several."""
 

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from connection_builders import BODY, a_request, listening, logged, until
-from mlops_lab.serving.on_uvicorn import FastProtocol
+from mlops_lab.serving.on_uvicorn_protocol import FastProtocol
 from serving_builders import TOKEN, a_replica
 
 
