@@ -1,7 +1,7 @@
 """A few made-up flights with human defaults, and the two engines that answer what was known about one of them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,9 @@ MOMENT = SCHEDULED - timedelta(hours=1)
 """When the question about a flight at `SCHEDULED` is asked."""
 
 BODIES = Bodies(FlightsOnline())
+
+Read = Callable[[Year, str], dict[str, Value]]
+"""The features of one flight of a year, by name."""
 
 
 def ask(item: Mapping[str, Any]) -> Ask:
