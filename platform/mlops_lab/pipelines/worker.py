@@ -11,7 +11,7 @@ from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.running import sign_of, workers_of
 from mlops_lab.bootstrap.services import WATCHER
 from mlops_lab.bootstrap.telemetry import send_logs, send_metrics
-from mlops_lab.errors import EventRefused, LabError, MessageUnreadable, ServiceError, UnknownName
+from mlops_lab.errors import BusUnreachable, EventRefused, LabError, MessageUnreadable, ServiceError, UnknownName
 from mlops_lab.events import CONTROL, Delivery
 from mlops_lab.events.dead import bury
 from mlops_lab.events.outbox import relay
@@ -59,6 +59,8 @@ class Worker:
                     self._stop.wait(POLL_S)
             except LabError as error:
                 log.error("worker.waits", extra={"why": error.what, "next": error.next_step})
+                if isinstance(error, BusUnreachable):
+                    self._rest_meanwhile()
                 self._stop.wait(RETRY_S)
             except Exception:  # a fault of ours, or of something strange in the home: the guard must not end with it
                 log.exception("worker.stumbled")
@@ -93,14 +95,29 @@ class Worker:
             duration_ms = round((time.monotonic() - began) * 1000)
             if duration_ms >= 100:
                 log.info("worker.handled", extra={"type": delivery.message.type, "id": delivery.message.id, "duration_ms": duration_ms})
-        if not deliveries and duty.idle is not None and time.monotonic() - self._idle_at > IDLE_EVERY_S:
-            self._idles = False
-            try:
-                duty.idle(lab)
-                self._idles = True
-            finally:
-                self._idle_at = time.monotonic()
+        if not deliveries:
+            self._rest()
         return len(deliveries)
+
+    def _rest(self) -> None:
+        """What nobody has to ask for, every few seconds."""
+        if self._duty.idle is None or time.monotonic() - self._idle_at <= IDLE_EVERY_S:
+            return
+        self._idles = False
+        try:
+            self._duty.idle(self._lab)
+            self._idles = True
+        finally:
+            self._idle_at = time.monotonic()
+
+    def _rest_meanwhile(self) -> None:
+        """The same while messages cannot be read: the logs go on into the tables."""
+        try:
+            self._rest()
+        except LabError as error:
+            log.error("worker.waits", extra={"why": error.what, "next": error.next_step})
+        except Exception:  # as in `run`
+            log.exception("worker.stumbled")
 
     def _gets_on(self) -> None:
         if self._idles and time.monotonic() - self._beat_at > GUARD_EVERY_S:

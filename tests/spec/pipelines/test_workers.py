@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from mlops_lab.bootstrap.identities import OPERATOR, PLATFORM
+from mlops_lab.data.prediction import PREDICTIONS
 from mlops_lab.errors import BusUnreachable, StoreUnreachable
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.events.on_sqlite import SqliteBus
 from mlops_lab.pipelines import handlers
+from mlops_lab.pipelines.backlog import all_shipped
 from mlops_lab.pipelines.handlers import TRAINING, WATCHING, handle
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.promote import promote
@@ -20,6 +22,7 @@ from mlops_lab.pipelines.worker import Worker, settled
 from mlops_lab.registry.version import State
 from parcel_builders import PER_DAY, parcels, week
 from pipeline_builders import SmallLab, a_training, deliver, give, on_control, reach, served, training_flow, work
+from shipping_builders import answers, write
 
 
 def test_a_worker_handles_each_message_once(empty: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +210,24 @@ def test_a_worker_waits_while_the_bus_is_down_and_goes_on(empty: SmallLab, monke
     monkeypatch.setattr(empty.bus, "read", read)
     worker.run()
     assert len(empty.snapshots.all()) == 1
+
+
+def test_while_messages_cannot_be_read_the_logs_go_on_into_the_tables(empty: SmallLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(empty.home, answers(1, 2))
+    worker = Worker(empty, WATCHING)
+
+    def read(*args: Any, **how: Any) -> Any:
+        if all_shipped(empty):
+            worker.stop()
+        raise BusUnreachable.at("the bus", "it is down")
+
+    monkeypatch.setattr("mlops_lab.pipelines.worker.RETRY_S", 0.0)
+    monkeypatch.setattr("mlops_lab.pipelines.worker.IDLE_EVERY_S", 0.0)
+    monkeypatch.setattr(empty.bus, "read", read)
+
+    worker.run()
+
+    assert list(empty.tables.read(PREDICTIONS)["prediction_id"]) == ["p1", "p2"]
 
 
 def test_an_unknown_message_is_for_others(empty: SmallLab) -> None:
