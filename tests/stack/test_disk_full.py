@@ -9,7 +9,6 @@ import pytest
 from stack.load import Load
 from stack.running import Stack, until
 
-CORE = {"STACK_BUS": "embedded", "STACK_STORE": "process", "STACK_OTLP": ""}
 FILL = """
 import errno
 with open("/lab/serving/fill", "wb", buffering=0) as fill:
@@ -23,8 +22,8 @@ with open("/lab/serving/fill", "wb", buffering=0) as fill:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    free = Stack.of_free_ports(tmp_path_factory.mktemp("small"), project="mlops-lab-test-disk")
-    stack = replace(free, env={**free.env, **CORE}, profiles="core", files=(*free.files, "tests/stack/small_disk.yaml"))
+    core = Stack.of_core(tmp_path_factory.mktemp("small"), "mlops-lab-test-disk")
+    stack = replace(core, files=(*core.files, "tests/stack/small_disk.yaml"))
     stack.down(volumes=True)  # of a run that was killed
     try:
         stack.build()

@@ -1,7 +1,6 @@
 """The whole loop on real services: Kafka, Redis, PostgreSQL, S3, MLflow, a Prefect server that trains. Nobody calls anything in between."""
 
 import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ import pytest
 
 from mlops_lab.bootstrap.running import SILENT_S
 from stack.dashboards import empty_panels, found
-from stack.running import Stack, until
+from stack.flows import actions_executed, retrainings, skill_lost
+from stack.running import Stack, asked, until
 from stack.traces import collected
 from trace_evidence import decisions_to_swaps, requests_to_outcomes
 
@@ -34,20 +34,13 @@ def test_each_act_of_the_loop_really_happens(played: dict[str, Any], number: str
 
 
 def test_lost_skill_became_a_better_model_by_event_automation_and_flow(stack: Stack, played: dict[str, Any]) -> None:
-    events = prefect(stack, "/events/filter", {"filter": {"event": {"name": ["mlops-lab.skill.lost"]}}, "limit": 50})["events"]
-    triggered = prefect(stack, "/events/filter", {"filter": {"event": {"name": ["prefect.automation.action.executed"]}}, "limit": 50})[
-        "events"
-    ]
-    runs = {run["name"]: run for run in prefect(stack, "/flow_runs/filter", {"limit": 200})}
-    retrained = [run for name, run in runs.items() if name.startswith("retrain")]
-
-    assert events
-    assert triggered
+    assert skill_lost(stack)
+    assert actions_executed(stack)
+    retrained = retrainings(stack)
     assert retrained
     assert all(run["state_type"] == "COMPLETED" and run["created_by"]["type"] == "AUTOMATION" for run in retrained)
     assert played["decay_to_better_model_s"]  # how many they may be is a claim of its act
-    with urllib.request.urlopen(f"http://127.0.0.1:{stack.port('inference')}/v1/model", timeout=10) as answer:
-        assert json.load(answer)["version"] == played["assignments"][-1]["version"]
+    assert stack.model()["version"] == played["assignments"][-1]["version"]
 
 
 def test_the_policy_that_found_the_loss_is_the_one_that_approved(played: dict[str, Any]) -> None:
@@ -100,17 +93,8 @@ def firing(stack: Stack) -> set[str]:
 
 
 def of_prometheus(stack: Stack, what: str) -> Any:
-    with urllib.request.urlopen(f"{prometheus(stack)}/api/v1/{what}", timeout=30) as said:
-        return json.load(said)["data"]
+    return asked(f"{prometheus(stack)}/api/v1/{what}")["data"]
 
 
 def prometheus(stack: Stack) -> str:
     return f"http://127.0.0.1:{stack.port('prometheus')}"
-
-
-def prefect(stack: Stack, path: str, body: dict[str, Any]) -> Any:
-    asked = urllib.request.Request(
-        f"http://127.0.0.1:{stack.port('prefect')}/api{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        return json.load(answer)

@@ -40,14 +40,14 @@ def test_everything_is_healthy(stack: Stack) -> None:
 
 def test_a_second_up_changes_nothing(stack: Stack) -> None:
     """Jobs run again and find everything done; nothing that serves is restarted or made anew, and no secret changes."""
-    read = "import hashlib,pathlib; print(sorted(hashlib.sha256(p.read_bytes()).hexdigest() for p in pathlib.Path('/run/lab').iterdir()))"
     before = {name: (stack.state(name)["Id"], stack.state(name)["State"]["StartedAt"]) for name in stack.long_running()}
-    secrets, entries = stack.python(read), stack.said("audit", "verify")
+    secrets, entries = stack.secrets(), stack.said("audit", "verify")
 
     stack.up()
 
     assert {name: (stack.state(name)["Id"], stack.state(name)["State"]["StartedAt"]) for name in stack.long_running()} == before
-    assert stack.python(read) == secrets
+    assert stack.secrets() == secrets
+    assert len(secrets) > 10
     assert stack.said("audit", "verify") == entries
 
 

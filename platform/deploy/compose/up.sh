@@ -48,7 +48,7 @@ if [[ ${#others[@]} -gt 0 ]]; then
         || fail "What belongs to other profiles could not be stopped." "read what Docker says above; then \`make up\` again."
 fi
 began=${SECONDS}
-if ! docker compose up --detach --wait --wait-timeout "${WAIT_S:-300}" --remove-orphans; then
+if ! docker compose up --no-build --detach --wait --wait-timeout "${WAIT_S:-300}" --remove-orphans; then
     docker compose ps --all --format 'table {{.Service}}\t{{.Status}}' >&2
     fail "Not everything became healthy." "read \`docker compose logs NAME\` of what is not; then \`make up\` again."
 fi
