@@ -25,7 +25,8 @@ from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import HEARTBEAT_S, SILENCE_S, SKILL_LOST, PrefectApi, parameters_of
 from mlops_lab.pipelines.worker import Worker, settled
 from own_redis import free_port
-from pipeline_builders import SmallLab, deliver, week
+from parcel_builders import week
+from pipeline_builders import SmallLab, deliver
 
 ORDER = TrainModel("train-retrain-2013-W26", datetime(2013, 7, 1, 12, tzinfo=UTC), "trainer", origin="retrain", flip_share=0.25)
 LATER = replace(ORDER, id="train-retrain-2013-W27")
