@@ -29,3 +29,5 @@ def log_to_stderr(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    for chatty in ("great_expectations", "httpx"):  # they say at INFO what concerns nobody
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -82,7 +82,7 @@ def test_labels_that_come_after_the_decision_make_a_second_version(lab: SmallLab
         "labels_digest": first.labels_digest,
         "performance": first.performance,
     }
-    assert fact.why.startswith(f"version 2: {second.labels:,} labels instead of {first.labels:,}, AUC ")
+    assert fact.why.startswith(f"revision 2: {second.labels:,} labels instead of {first.labels:,}, AUC ")
     assert told(lab) == [{"window": WEEK.id, "version": 2, "model_version": 1, "labels": second.labels}]
 
 

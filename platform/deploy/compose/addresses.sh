@@ -17,4 +17,4 @@ row prometheus 9090 /alerts "what is measured, and which alerts fire"
 row alertmanager 9093 / "who is paged"
 row jaeger 16686 / "traces, from request to label and from decision to swap"
 echo
-echo "Next: \`docker compose exec workbench lab status\`; \`docker compose logs -f watcher\` shows decisions as they are taken."
+echo "Next: \`docker compose exec workbench lab status\`; \`docker compose logs -f traffic\` shows decisions as they are taken."

@@ -35,8 +35,9 @@ trap 'rm -f "${keep}"' EXIT
     echo "STACK_VIEWER=${viewer}"
 } > "${keep}"
 mv "${keep}" .env
-GIT_COMMIT=$(git rev-parse HEAD 2> /dev/null || true) # not kept: a later build would stamp newer code with it
-export GIT_COMMIT
+GIT_COMMIT=''
+[[ -d .git ]] || GIT_COMMIT=$(git rev-parse HEAD 2> /dev/null || true) # the build reads a .git folder itself, and gives one image to both
+export GIT_COMMIT # not kept: a later build would stamp newer code with it
 
 began=${SECONDS}
 docker compose build --quiet
@@ -44,8 +45,8 @@ echo "Images are built ($((SECONDS - began)) s). Waiting until everything is hea
 # What belongs to another profile would run on, with settings of then.
 mapfile -t others < <(comm -23 <(docker compose --profile '*' config --services | sort) <(docker compose config --services | sort))
 if [[ ${#others[@]} -gt 0 ]]; then
-    docker compose --profile '*' rm --stop --force "${others[@]}" > /dev/null \
-        || fail "What belongs to other profiles could not be stopped." "read what Docker says above; then \`make up\` again."
+    said=$(docker compose --profile '*' rm --stop --force "${others[@]}" 2>&1) \
+        || fail "What belongs to other profiles could not be stopped: ${said}" "mend that; then \`make up\` again."
 fi
 began=${SECONDS}
 if ! docker compose up --no-build --detach --wait --wait-timeout "${WAIT_S:-300}" --remove-orphans; then

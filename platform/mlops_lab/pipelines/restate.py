@@ -107,9 +107,9 @@ def restate(decision: Mapping[str, Any], at: datetime, lab: Lab) -> Measured | N
 
 
 def change(before: Measured, after: Measured) -> str:
-    """Such as `version 2: 6,301 labels instead of 6,180, AUC 0.713 to 0.714, Brier 0.1554 to 0.1549`."""
+    """Such as `revision 2: 6,301 labels instead of 6,180, AUC 0.713 to 0.714, Brier 0.1554 to 0.1549`."""
     pairs = [f"{name} {_shown(before, key, digits)} to {_shown(after, key, digits)}" for name, key, digits in _NAMED]
-    return f"version {after.version}: {after.labels:,} labels instead of {before.labels:,}, {', '.join(pairs)}"
+    return f"revision {after.version}: {after.labels:,} labels instead of {before.labels:,}, {', '.join(pairs)}"
 
 
 _NAMED = (("AUC", "auc", 3), ("Brier", "brier", 4))
