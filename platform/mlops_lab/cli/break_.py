@@ -62,8 +62,12 @@ def _watch_it(output: Output, lab: "Lab", fault: "Fault", weeks: int) -> bool:
         started = _start(output, lab, fault)
         before = lab.ledger.champion()
         played: list[dict[str, object]] = []
-        while len(played) < weeks and not _over(player.chronicle.new, fault):
-            played.append(player.week())
+        try:
+            while len(played) < weeks and not _over(player.chronicle.new, fault):
+                played.append(player.week())
+        except KeyboardInterrupt:
+            output.say(_stays_on(fault))
+            raise
         after = lab.ledger.champion()
         happened = player.chronicle.new
     met = _fell(happened, fault)
@@ -73,12 +77,16 @@ def _watch_it(output: Output, lab: "Lab", fault: "Fault", weeks: int) -> bool:
     else:
         output.say(f"In {_weeks(len(played))} no week ended in '{fault.ends_in}'. Next: `lab watch` shows why; `lab replay` goes on.")
     output.say(f"Trained: {', '.join(trained) or 'nothing'}. " + _champions(before.version, after.version))
-    output.say(f"The fault stays on. Next: `lab break --clear {fault.name}` ends it.")
+    output.say(_stays_on(fault))
     output.result(
         {"fault": fault.name, "since": started.since, "expected": fault.ends_in, "met": met, "weeks": played, "trained": trained}
         | {"champion_before": before.version, "champion_after": after.version}
     )
     return met
+
+
+def _stays_on(fault: "Fault") -> str:
+    return f"The fault stays on. Next: `lab break --clear {fault.name}` ends it."
 
 
 def _weeks(count: int) -> str:

@@ -148,7 +148,10 @@ def run(arguments: Sequence[str]) -> int:
         output.error(f"{error.format_message().rstrip('.')}.", f"see `{path} --help`.")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        output.error("Stopped by Ctrl-C.", "services that `lab up` started keep running: `lab status` shows them, `lab down` stops them.")
+        kept = "services that `lab up` started keep running: `lab status` shows them, `lab down` stops them."
+        if os.environ.get("LAB_PROFILE") == "inside":
+            kept = "the stack goes on: `lab status` shows it, `make down` on its host stops it."
+        output.error("Stopped by Ctrl-C.", kept)
         return 130
     except BrokenPipeError:
         # The reader (`| head`) has seen enough. Python flushes once more at exit, which must not fail again.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.option("--weeks", type=click.IntRange(min=1), default=1, show_default=True, help="Weeks of event time to play.")
+@click.option("--weeks", type=click.IntRange(min=1), help="Weeks of event time to play; without it one.")
 @click.option("--speed", type=Speed(), metavar="2000x", help="Event time by wall time; without it as fast as it goes.")
 @click.option(
     "--minute-s", type=click.FloatRange(min=0), metavar="S", help="The same the other way round: seconds per minute of event time."
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--step", is_flag=True, help="Wait for Enter before each week.")
 @click.pass_obj
 def command(
-    output: Output, weeks: int, speed: float | None, minute_s: float | None, start: "Window | None", forever: bool, step: bool
+    output: Output, weeks: int | None, speed: float | None, minute_s: float | None, start: "Window | None", forever: bool, step: bool
 ) -> None:
     """Let time go by: flights ask for their probability one hour before departure, outcomes arrive hours later, as they did in 2013.
 
@@ -41,6 +41,9 @@ def command(
         raise UsageError("--speed and --minute-s say the same.", "give one of them; 2000x is 0.03 seconds per minute.")
     if forever and step:
         raise UsageError("--forever does not wait for Enter.", "leave out --step, or --forever.")
+    if forever and (weeks is not None or output.as_json):
+        raise UsageError("--forever has no last week and no result.", "leave out --weeks and --json, or --forever.")
+    weeks = weeks or 1
     pace = 60 / speed if speed is not None else minute_s or 0.0
     if forever:
         play_forever(output, pace, start)

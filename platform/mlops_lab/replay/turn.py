@@ -11,6 +11,7 @@ from mlops_lab.errors import HomeInUse
 
 _GIVES_WAY, _STAYS = b"gives way\n", b"stays    \n"  # of one length: written over each other in one go
 _LOOK_EVERY_S = 0.1
+_NEXT = "let it finish, or stop it with Ctrl-C; one in the stack that nobody sees ends with `docker compose restart workbench`."
 _QUEUE_PATIENCE_S = 2.0
 
 
@@ -57,7 +58,7 @@ class Turn:
                 until = time.monotonic() + self._patience_s
                 while not _locked(lock):
                     if self._gives_way or os.pread(lock, 64, 0) != _GIVES_WAY:
-                        raise HomeInUse(f"Another process replays in {self._home}.", "let it finish, or stop it with Ctrl-C.")
+                        raise HomeInUse(f"Another process replays in {self._home}.", _NEXT)
                     if time.monotonic() > until:
                         raise HomeInUse(
                             f"The traffic in {self._home} did not stand aside within {self._patience_s:g} s.",
@@ -67,7 +68,7 @@ class Turn:
                 # Before the queue is let go: who stands in it next reads whether this one gives way.
                 os.pwrite(lock, _GIVES_WAY if self._gives_way else _STAYS, 0)
         except BlockingIOError as error:
-            raise HomeInUse(f"Another process waits for its turn in {self._home}.", "let it finish, or stop it with Ctrl-C.") from error
+            raise HomeInUse(f"Another process waits for its turn in {self._home}.", _NEXT) from error
 
     @contextmanager
     def _waiting(self, patience_s: float = 0.0) -> Iterator[None]:

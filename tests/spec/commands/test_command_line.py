@@ -149,12 +149,22 @@ def test_with_json_a_wrong_call_is_a_document_too(capsys: pytest.CaptureFixture[
     assert json.loads(capsys.readouterr().out)["error"]["next"] == "did you mean 'promote'?"
 
 
-def test_ctrl_c_is_one_sentence_and_130(replaced: Callable[[str, click.Command], None], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("profile", "stops"), [("embedded", "`lab down`"), ("inside", "`make down`")])
+def test_ctrl_c_is_one_sentence_and_130_and_says_what_goes_on(
+    profile: str,
+    stops: str,
+    replaced: Callable[[str, click.Command], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAB_PROFILE", profile)
     replaced("replay", a_failing_command(KeyboardInterrupt()))
 
     assert run(["replay"]) == 130
 
-    assert capsys.readouterr().err.strip().startswith("Stopped by Ctrl-C.")
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("Stopped by Ctrl-C.")
+    assert stops in said
 
 
 def test_a_bug_keeps_its_traceback(replaced: Callable[[str, click.Command], None]) -> None:

@@ -30,6 +30,8 @@ class Stage:
     def play(self, weeks: int) -> Any:
         from mlops_lab.replay.driver import Progress
 
+        if self.played == len(self.weeks):
+            raise KeyboardInterrupt
         window, ledger = week(11 + self.played), self.lab.ledger
         for what in self.weeks[self.played]:
             if what == "swap":
@@ -94,6 +96,14 @@ def test_a_fault_is_played_until_the_platform_has_answered_it(
 
     assert (len(found["weeks"]), stage.played, found["met"]) == (played, played, code == 0)
     assert found["since"] == "2013-03-11T12:00:00Z"
+
+
+def test_a_fault_whose_weeks_are_stopped_stays_on_and_says_so(
+    staged: Callable[[list[list[str]]], Stage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    staged([["watch"]])
+
+    assert "The fault stays on. Next: `lab break --clear concept-shift` ends it." in told(capsys, "break", "concept-shift", code=130)
 
 
 def test_a_fault_is_listed_started_and_ended(lab: SmallLab, said: Said, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

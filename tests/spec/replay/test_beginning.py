@@ -84,7 +84,7 @@ def test_a_speed_is_event_time_by_wall_time() -> None:
             Speed().convert(text, None, None)
 
 
-@pytest.mark.parametrize("words", [["--speed", "10x", "--minute-s", "1"], ["--forever", "--step"]])
+@pytest.mark.parametrize("words", [["--speed", "10x", "--minute-s", "1"], ["--forever", "--step"], ["--forever", "--weeks", "3"]])
 def test_two_wishes_that_exclude_each_other_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["replay", *words]) == 2
     assert "Next:" in capsys.readouterr().err
