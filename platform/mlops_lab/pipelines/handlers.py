@@ -16,7 +16,7 @@ from mlops_lab.pipelines.captured import first_moment
 from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.guard import CanaryGuard
 from mlops_lab.pipelines.ingest import ingest
-from mlops_lab.pipelines.ordered import follow_up, open_orders
+from mlops_lab.pipelines.ordered import follow_up
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.overdue import flag_overdue
 from mlops_lab.pipelines.pins import take_in_pins
@@ -27,6 +27,7 @@ from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.silence import Silence
 from mlops_lab.pipelines.traced import fact_followed, order_carried_out
 from mlops_lab.pipelines.watch import watch
+from mlops_lab.registry.open_orders import DONE, FAILED, ORDER, open_orders
 
 if TYPE_CHECKING:
     from mlops_lab.registry.judge import Judgement
@@ -68,7 +69,7 @@ def handle(message: Message, lab: Lab, duty: Duty) -> None:
     A failed order is recorded with its reason and is not tried again; the next one is not held up by it. What a fact leads to is tried
     again only where a service did not answer; otherwise it is recorded too, or one fact that was overtaken would stop all others.
     """
-    kind = "order_failed" if message.type in duty.orders else "fact_failed"
+    kind = FAILED if message.type in duty.orders else "fact_failed"
     handler = duty.orders.get(message.type) or duty.facts.get(message.type)
     if handler is None:
         return
@@ -95,7 +96,7 @@ def handle(message: Message, lab: Lab, duty: Duty) -> None:
 def refuse(message: Message, error: LabError, lab: Lab, duty: Duty) -> None:
     """An order that is not what its type says cannot be carried out: who waits for it finds its failure where all others are."""
     if message.type in duty.orders:
-        _keep_failure("order_failed", message, error, lab)
+        _keep_failure(FAILED, message, error, lab)
 
 
 def _keep_failure(kind: str, message: Message, error: LabError, lab: Lab) -> None:
@@ -154,7 +155,7 @@ def carry_out(message: Message, lab: Lab, train: Callable[[TrainModel, Lab], "tu
     if judgement.outcome == "promote" and order.origin == "retrain":
         approve_by_policy(version.number, order.at, lab)
         promote(version.number, order.at, PLATFORM, lab)
-    lab.ledger.record("order_done", order.id, {"version": version.number}, at=order.at, by=PLATFORM, why=judgement.outcome)
+    lab.ledger.record(DONE, order.id, {"version": version.number}, at=order.at, by=PLATFORM, why=judgement.outcome)
     project_alias(lab)
 
 
@@ -165,7 +166,7 @@ def _train_order(message: Message, lab: Lab) -> TrainModel:
     body = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}
     if order.flip_share:
         body["flip_share"] = str(order.flip_share)
-    lab.ledger.record("order", order.id, body, at=order.at, by=order.by, why=order.origin)
+    lab.ledger.record(ORDER, order.id, body, at=order.at, by=order.by, why=order.origin)
     return order
 
 
@@ -187,7 +188,7 @@ def announce_lost_skill(message: Message, lab: Lab) -> None:
     try:
         PrefectApi.of_environment(lab.settings.orchestration.timeout_s).emit(SKILL_LOST, message.id, lab.model, payload, message.at)
     except OrchestratorRefused as error:
-        _keep_failure("order_failed", told, error, lab)
+        _keep_failure(FAILED, told, error, lab)
         raise
 
 
@@ -267,4 +268,4 @@ def duties(lab: Lab) -> Mapping[str, Duty]:
 
 def has_open_orders(lab: Lab) -> bool:
     """Whether a training was ordered that neither ended nor failed."""
-    return bool(open_orders(lab))
+    return bool(open_orders(lab.ledger))

@@ -21,6 +21,7 @@ from mlops_lab.pipelines.feature_status import read_status, status_file
 from mlops_lab.pipelines.feedback import awaited
 from mlops_lab.pipelines.guard import TRIAL
 from mlops_lab.registry.ledger import OVERDUE, Fact
+from mlops_lab.registry.open_orders import DONE, FAILED, ORDER, open_orders
 from mlops_lab.registry.version import Role
 from mlops_lab.retraining.decision import Outcome
 
@@ -125,13 +126,13 @@ def _versions(lab: Lab) -> Iterator[Sample]:
 
 
 def _orders(lab: Lab, now: float) -> Iterator[Sample]:
-    given = list(lab.ledger.facts("order"))
-    done = {fact.subject: fact for fact in lab.ledger.facts("order_done")}
-    failed = {fact.subject: fact for fact in lab.ledger.facts("order_failed")}
+    given = list(lab.ledger.facts(ORDER))
+    done = {fact.subject: fact for fact in lab.ledger.facts(DONE)}
+    failed = {fact.subject for fact in lab.ledger.facts(FAILED)}
     yield Sample("orders_total", len(given), ("given",))
     yield Sample("orders_total", sum(fact.subject in done for fact in given), ("done",))
     yield Sample("orders_total", sum(fact.subject in failed for fact in given), ("failed",))
-    open_ = [fact.recorded_at for fact in given if fact.subject not in done and fact.subject not in failed]
+    open_ = [fact.recorded_at for fact in open_orders(lab.ledger)]
     yield Sample("open_order_age_seconds", max(0.0, now - min(open_).timestamp()) if open_ else 0.0)
     ended = [(fact, done[fact.subject]) for fact in given if fact.subject in done]
     if ended:
@@ -154,7 +155,7 @@ def _decay_to_better(lab: Lab, orders: Sequence[Fact]) -> float | None:
 
 def _incidents(lab: Lab) -> Iterator[Sample]:
     yield Sample("pages_total", len(lab.ledger.facts("page")))
-    for kind in ("order_failed", "fact_failed"):
+    for kind in (FAILED, "fact_failed"):
         yield Sample("failures_total", len(lab.ledger.facts(kind)), (kind,))
     yield Sample("overdue_outcomes_total", sum(len(fact.body["event_ids"]) for fact in lab.ledger.facts(OVERDUE)))
 

@@ -14,17 +14,12 @@ from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import ATTEMPTS, TRAIN, OrderRun, PrefectApi, parameters_of
 from mlops_lab.pipelines.silence import Silence
 from mlops_lab.registry.ledger import Fact
+from mlops_lab.registry.open_orders import FAILED, open_orders
 
 _OVER = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 _NEXT = "see `lab flows` and the run's log on the server, then `lab train` with another --origin."
 
 log = logging.getLogger(__name__)
-
-
-def open_orders(lab: Lab) -> list[Fact]:
-    """The trainings that were ordered and neither ended nor failed, oldest first."""
-    ended = {fact.subject for kind in ("order_done", "order_failed") for fact in lab.ledger.facts(kind)}
-    return [fact for fact in lab.ledger.facts("order") if fact.subject not in ended]
 
 
 def follow_up(lab: Lab, silence: Silence) -> None:
@@ -40,11 +35,11 @@ def follow_up(lab: Lab, silence: Silence) -> None:
         OrchestratorUnreachable: Nothing is known; look again later.
     """
     patience, now = timedelta(seconds=lab.settings.orchestration.patience_s), lab.clock.now()
-    if not any(now - fact.recorded_at > patience for fact in open_orders(lab)):
+    if not any(now - fact.recorded_at > patience for fact in open_orders(lab.ledger)):
         return
     api = PrefectApi.of_environment(lab.settings.orchestration.timeout_s)
     runs = api.runs_of_orders()
-    for fact in open_orders(lab):  # read after the runs: an order ends before its run does
+    for fact in open_orders(lab.ledger):  # read after the runs: an order ends before its run does
         if now - fact.recorded_at <= patience:
             continue
         own = [run for run in runs if run.order == fact.subject]
@@ -86,6 +81,4 @@ def _end(fact: Fact, last: OrderRun, lab: Lab) -> None:
 
 def _fail(fact: Fact, what: str, next_step: str, lab: Lab) -> None:
     log.error("order.failed", extra={"order": fact.subject, "why": what})
-    lab.ledger.record(
-        "order_failed", fact.subject, {"type": TrainModel.TYPE, "what": what, "next": next_step}, at=fact.at, by=PLATFORM, why=what
-    )
+    lab.ledger.record(FAILED, fact.subject, {"type": TrainModel.TYPE, "what": what, "next": next_step}, at=fact.at, by=PLATFORM, why=what)

@@ -23,6 +23,7 @@ from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.reference import read_reference
 from mlops_lab.pipelines.ship import ship
 from mlops_lab.pipelines.train import probabilities_of, scorer_of
+from mlops_lab.registry.open_orders import ORDER, open_orders
 from mlops_lab.registry.version import Assignment, Role
 from mlops_lab.retraining.cooldown import Orders
 from mlops_lab.retraining.decision import Decision, Outcome, Probation, WindowFacts, decide
@@ -155,8 +156,6 @@ def _probation(window: Window, champion: Assignment | None, own: pd.DataFrame, l
 
 def _orders(lab: Lab) -> Orders:
     """Retrainings ordered so far (a drill or a first training says nothing about the need for the next), and any training under way."""
-    ordered = lab.ledger.facts("order")
-    ended = {fact.subject for kind in ("order_done", "order_failed") for fact in lab.ledger.facts(kind)}
-    running = [fact.subject for fact in ordered if fact.subject not in ended]
-    given = [fact.at for fact in ordered if fact.body["origin"] == "retrain"]
-    return Orders(given=tuple(given), running=running[0] if running else None)
+    given = [fact.at for fact in lab.ledger.facts(ORDER) if fact.body["origin"] == "retrain"]
+    running = open_orders(lab.ledger)
+    return Orders(given=tuple(given), running=running[0].subject if running else None)

@@ -31,6 +31,7 @@ from mlops_lab.pipelines.handlers import TRAINING, carry_out, handle
 from mlops_lab.pipelines.on_prefect import steps
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import ATTEMPTS, BEGUN_WITHIN_S, HEARTBEAT, SILENCE_S, SKILL_LOST
+from mlops_lab.registry.open_orders import FAILED, ended_orders
 
 POOL, TAG = "lab", "mlops-lab"
 
@@ -56,7 +57,7 @@ def train(order_id: str, origin: str, at: str, by: str = TRAINER, flip_share: fl
     lab = Lab.of_environment()
     lab.process = "training"
     order = TrainModel(order_id, from_iso(at), by, origin=origin, flip_share=flip_share)
-    if _ended(order, lab):
+    if order.id in ended_orders(lab.ledger):
         return
     message = replace(order.to_message(lab.model), traceparent=traceparent)
 
@@ -78,12 +79,8 @@ def verify_audit() -> None:
     require_accounted(Lab.of_environment())
 
 
-def _ended(order: TrainModel, lab: Lab) -> bool:
-    return any(fact.subject == order.id for kind in ("order_done", "order_failed") for fact in lab.ledger.facts(kind))
-
-
 def _failure(order: TrainModel, lab: Lab) -> str | None:
-    return next((str(fact.body["what"]) for fact in lab.ledger.facts("order_failed") if fact.subject == order.id), None)
+    return next((str(fact.body["what"]) for fact in lab.ledger.facts(FAILED) if fact.subject == order.id), None)
 
 
 _ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
