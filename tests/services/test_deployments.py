@@ -19,7 +19,7 @@ from mlops_lab.bootstrap.founding import found
 from mlops_lab.embedded.ready import is_ready
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.pipelines import silence
-from mlops_lab.pipelines.handlers import HANDING_OVER
+from mlops_lab.pipelines.handing_over import HANDING_OVER
 from mlops_lab.pipelines.ingest import ingest
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import HEARTBEAT_S, SILENCE_S, SKILL_LOST, PrefectApi, parameters_of

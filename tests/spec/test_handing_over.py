@@ -19,13 +19,14 @@ from mlops_lab.cli.output import Output
 from mlops_lab.cli.train import carried_out
 from mlops_lab.errors import AuditBroken, OrchestratorRefused, OrchestratorUnreachable, SettingsWrong, TrainingFailed
 from mlops_lab.events import CONTROL, Message
-from mlops_lab.pipelines import handlers
-from mlops_lab.pipelines.handlers import HANDING_OVER, duties, handle, has_open_orders
+from mlops_lab.pipelines import handing_over
+from mlops_lab.pipelines.handing_over import HANDING_OVER, has_open_orders
+from mlops_lab.pipelines.handlers import handle
 from mlops_lab.pipelines.ordered import follow_up
 from mlops_lab.pipelines.orders import TrainModel
 from mlops_lab.pipelines.prefect_api import ATTEMPTS, BEGUN_WITHIN_S, SILENCE_S, SKILL_LOST, PrefectApi, parameters_of
 from mlops_lab.pipelines.silence import SILENT_FOR, Silence
-from mlops_lab.pipelines.worker import Worker, settled
+from mlops_lab.pipelines.worker import Worker, duties, settled
 from mlops_lab.settings import OrchestrationSettings, Settings
 
 AT = datetime(2013, 7, 1, 12, tzinfo=UTC)
@@ -378,7 +379,7 @@ def test_a_lost_order_that_the_server_refuses_has_failed(ordered: Lab, server: S
 def test_the_watcher_follows_up_while_it_is_idle_and_a_server_that_is_down_does_not_end_it(
     ordered: Lab, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "ship_and_prepare", lambda lab: None)
+    monkeypatch.setattr(handing_over, "ship_and_prepare", lambda lab: None)
     assert HANDING_OVER.idle is not None
     server.runs, server.down = [a_run("CANCELLED")], True
     HANDING_OVER.idle(ordered)

@@ -3,41 +3,34 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.identities import PLATFORM, TRAINER
 from mlops_lab.clock import from_iso, iso
-from mlops_lab.errors import LabError, OrchestratorRefused, OrchestratorUnreachable, ServiceError
+from mlops_lab.errors import LabError, OrchestratorUnreachable, ServiceError
 from mlops_lab.events import CONTROL, Message
 from mlops_lab.monitoring.window import LABEL_GRACE, Window
 from mlops_lab.pipelines.captured import first_moment
 from mlops_lab.pipelines.feedback import take_in_feedback
 from mlops_lab.pipelines.guard import CanaryGuard
 from mlops_lab.pipelines.ingest import ingest
-from mlops_lab.pipelines.ordered import follow_up
 from mlops_lab.pipelines.orders import IngestBatch, PromoteModel, TrainModel, order_id
 from mlops_lab.pipelines.overdue import flag_overdue
 from mlops_lab.pipelines.pins import take_in_pins
-from mlops_lab.pipelines.prefect_api import SKILL_LOST, TRAIN, PrefectApi, parameters_of
 from mlops_lab.pipelines.promote import approve_by_policy, project_alias, promote, roll_back
 from mlops_lab.pipelines.restate import restate_recent
 from mlops_lab.pipelines.ship import ship
-from mlops_lab.pipelines.silence import Silence
 from mlops_lab.pipelines.traced import fact_followed, order_carried_out
 from mlops_lab.pipelines.watch import watch
-from mlops_lab.registry.open_orders import DONE, FAILED, ORDER, open_orders
+from mlops_lab.registry.open_orders import DONE, FAILED, ORDER
 
 if TYPE_CHECKING:
     from mlops_lab.registry.judge import Judgement
     from mlops_lab.registry.version import ModelVersion
-from mlops_lab.telemetry import current_traceparent
 
 Handler = Callable[[Message, Lab], None]
-
-_SILENCE = Silence()
-"""What this process heard of runs; by their ids, so whose lab they are of does not matter."""
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +79,21 @@ def handle(message: Message, lab: Lab, duty: Duty) -> None:
         if isinstance(error, OrchestratorUnreachable) or (kind == "fact_failed" and isinstance(error, ServiceError)):
             raise
         log.error("worker.failed", extra={"kind": kind, "message_id": message.id, "why": error.what})
-        _keep_failure(kind, message, error, lab)
+        keep_failure(kind, message, error, lab)
     except Exception as error:  # a fault of ours: unrecorded, it would end the worker each time the message is delivered again
         log.exception("worker.broken", extra={"kind": kind, "message_id": message.id})
         unexpected = LabError(f"{type(error).__name__}: {error}", "read the worker's log: this is a fault of the platform.")
-        _keep_failure(kind, message, unexpected, lab)
+        keep_failure(kind, message, unexpected, lab)
 
 
 def refuse(message: Message, error: LabError, lab: Lab, duty: Duty) -> None:
     """An order that is not what its type says cannot be carried out: who waits for it finds its failure where all others are."""
     if message.type in duty.orders:
-        _keep_failure(FAILED, message, error, lab)
+        keep_failure(FAILED, message, error, lab)
 
 
-def _keep_failure(kind: str, message: Message, error: LabError, lab: Lab) -> None:
+def keep_failure(kind: str, message: Message, error: LabError, lab: Lab) -> None:
+    """Record why a message came to nothing, with what to do next."""
     body = {"type": message.type, "what": error.what, "next": error.next_step}
     lab.ledger.record(kind, message.id, body, at=message.at, by=PLATFORM, why=error.what)
 
@@ -150,7 +144,7 @@ def run_training(message: Message, lab: Lab) -> None:
 
 def carry_out(message: Message, lab: Lab, train: Callable[[TrainModel, Lab], "tuple[Judgement, ModelVersion]"]) -> None:
     """Carry out a training order; a retraining that the judge is for is approved by the policy and promoted."""
-    order = _train_order(message, lab)
+    order = recorded_order(message, lab)
     judgement, version = train(order, lab)
     if judgement.outcome == "promote" and order.origin == "retrain":
         approve_by_policy(version.number, order.at, lab)
@@ -159,8 +153,8 @@ def carry_out(message: Message, lab: Lab, train: Callable[[TrainModel, Lab], "tu
     project_alias(lab)
 
 
-def _train_order(message: Message, lab: Lab) -> TrainModel:
-    """The order, on the record."""
+def recorded_order(message: Message, lab: Lab) -> TrainModel:
+    """The training order that a message is, on the record: whoever waits for it knows of it."""
     order = TrainModel.from_message(message)
     assert isinstance(order, TrainModel)
     body = {"type": order.TYPE, "origin": order.origin, "at": iso(order.at)}
@@ -168,28 +162,6 @@ def _train_order(message: Message, lab: Lab) -> TrainModel:
         body["flip_share"] = str(order.flip_share)
     lab.ledger.record(ORDER, order.id, body, at=order.at, by=order.by, why=order.origin)
     return order
-
-
-def start_training(message: Message, lab: Lab) -> None:
-    """Have the server run the training deployment. The order is on the record first, so whoever waits for it knows; the server takes the
-    same order twice as one run."""
-    order = _train_order(message, lab)
-    PrefectApi.of_environment(lab.settings.orchestration.timeout_s).run_deployment(
-        TRAIN, parameters_of(order, current_traceparent() or message.traceparent), order.id
-    )
-
-
-def announce_lost_skill(message: Message, lab: Lab) -> None:
-    """Skill was lost: tell the server, whose automation starts the training. Nothing here calls it."""
-    order = TrainModel(order_id("train-retrain", message.data["window"]), message.at, TRAINER, origin="retrain")
-    told = order.to_message(lab.model)
-    _train_order(told, lab)
-    payload = parameters_of(order, current_traceparent() or message.traceparent) | {"window": message.data["window"]}
-    try:
-        PrefectApi.of_environment(lab.settings.orchestration.timeout_s).emit(SKILL_LOST, message.id, lab.model, payload, message.at)
-    except OrchestratorRefused as error:
-        _keep_failure(FAILED, told, error, lab)
-        raise
 
 
 def run_ingest(message: Message, lab: Lab) -> None:
@@ -228,15 +200,6 @@ def ship_and_prepare(lab: Lab) -> None:
     lab.drift.prepare()
 
 
-def prepare_and_follow_up(lab: Lab) -> None:
-    """The same where a server trains, and what became of its orders."""
-    ship_and_prepare(lab)
-    try:
-        follow_up(lab, _SILENCE)
-    except LabError as error:  # asked again in a few seconds; a worker that is told to stop does not wait for a server
-        log.error("orders.unknown", extra={"why": error.what, "next": error.next_step})
-
-
 WATCHING = Duty(
     "watcher",
     orders={IngestBatch.TYPE: run_ingest},
@@ -252,20 +215,3 @@ TRAINING = Duty(
 )
 DUTIES: Mapping[str, Duty] = {duty.name: duty for duty in (WATCHING, TRAINING)}
 """The two workers. Watching goes on while a training runs, and only the trainer carries the weight of its frameworks."""
-HANDING_OVER = replace(
-    WATCHING,
-    orders={**WATCHING.orders, TrainModel.TYPE: start_training, PromoteModel.TYPE: run_promotion},
-    facts={**WATCHING.facts, **TRAINING.facts, "SkillLost": announce_lost_skill},
-    idle=prepare_and_follow_up,
-)
-"""The one worker where trainings are deployments of a Prefect server."""
-
-
-def duties(lab: Lab) -> Mapping[str, Duty]:
-    """The workers of a home, by name."""
-    return DUTIES if lab.settings.orchestration.mode == "workers" else {HANDING_OVER.name: HANDING_OVER}
-
-
-def has_open_orders(lab: Lab) -> bool:
-    """Whether a training was ordered that neither ended nor failed."""
-    return bool(open_orders(lab.ledger))

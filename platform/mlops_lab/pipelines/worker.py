@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mlops_lab.bootstrap import Lab
 from mlops_lab.bootstrap.running import sign_of, workers_of
@@ -17,7 +17,8 @@ from mlops_lab.events.dead import bury
 from mlops_lab.events.outbox import relay
 from mlops_lab.logs import log_to_stderr
 from mlops_lab.pipelines.feedback import awaited
-from mlops_lab.pipelines.handlers import Duty, duties, handle, has_open_orders, refuse
+from mlops_lab.pipelines.handing_over import HANDING_OVER, has_open_orders
+from mlops_lab.pipelines.handlers import DUTIES, Duty, handle, refuse
 from mlops_lab.pipelines.signals import on_signals
 
 POLL_S = 0.05
@@ -150,6 +151,11 @@ class Worker:
             log.error("worker.guard_waits", extra={"why": error.what, "next": error.next_step})
         except Exception:  # a fault of ours: the next look may fare better, and the deadline is one of the looks
             log.exception("worker.guard_broken")
+
+
+def duties(lab: Lab) -> Mapping[str, Duty]:
+    """The workers of a home, by name."""
+    return DUTIES if lab.settings.orchestration.mode == "workers" else {HANDING_OVER.name: HANDING_OVER}
 
 
 def settled(lab: Lab) -> bool:
