@@ -15,6 +15,7 @@ from mlops_lab.errors import ServiceError
 from mlops_lab.events import OBSERVATIONS, EventBus, Message
 from mlops_lab.events.reading import everything
 from mlops_lab.flights.source import Year
+from mlops_lab.pipelines.stack_home import prepare
 from mlops_lab.settings import load_settings
 from own_redis import OwnRedis
 from stream_builders import facts_of
@@ -55,6 +56,32 @@ def test_topics_are_made_and_the_facts_of_the_window_go_along(home: Path, year: 
     parts.use(Output(), load_settings(), Chosen())
     assert ids(Lab(load_settings()).bus) == {*(fact.id for fact in facts), "later"}
     assert chosen(load_settings()) == Chosen()
+
+
+def test_a_stack_that_changes_its_profile_takes_the_facts_along(
+    home: Path, year: Year, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its settings say the parts, and the job that prepares the home finds that they are others than before."""
+
+    def prepared(bus: str, store: str) -> Lab:
+        monkeypatch.setenv("LAB_EVENTS__BUS", bus)
+        monkeypatch.setenv("LAB_FEATURES__STORE", store)
+        prepare(Lab(load_settings()))
+        return Lab(load_settings())
+
+    facts = facts_of(year, days=1)
+    prepared("embedded", "process").bus.publish(OBSERVATIONS, facts)
+    capsys.readouterr()
+
+    streaming = prepared("kafka", "redis")
+
+    assert ids(streaming.bus) == {fact.id for fact in facts}
+    assert f"observations: {len(facts)} events taken along from the former bus (embedded), 0 left" in capsys.readouterr().out
+    prepared("kafka", "redis")
+    assert "taken along" not in capsys.readouterr().out
+    later = Message("WeatherObserved", facts[-1].at, facts[0].subject, facts[0].data, id="later")
+    streaming.bus.publish(OBSERVATIONS, [later])
+    assert ids(prepared("embedded", "process").bus) == {*(fact.id for fact in facts), "later"}
 
 
 def test_topics_that_are_missing_are_told_by_status(home: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mlops_lab.bootstrap import Lab
-from mlops_lab.bootstrap.stack import PUBLIC, main, prepare, share_public
+from mlops_lab.bootstrap.public_keys import PUBLIC, share_public
+from mlops_lab.pipelines.stack_home import main, prepare
 from mlops_lab.scoring.keys import KeyRing, fingerprint, retire, rotate, signing_key
 from mlops_lab.settings import Settings
 

@@ -174,6 +174,21 @@ def test_the_core_goes_on_to_a_better_model_by_itself(upgrade: Upgrade) -> None:
     assert stack.said("audit", "verify")["entries"] > len(upgrade.after.entries)
 
 
+def test_a_change_of_profile_takes_along_what_the_loop_goes_on_from(upgrade: Upgrade) -> None:
+    """To Kafka and Redis and back, with `make up` alone: aircraft and weather that were published before are known on the other bus."""
+    core = upgrade.stack
+    streaming = replace(core, env={**core.env, "STACK_BUS": "kafka", "STACK_STORE": "redis"}, profiles="streaming")
+    assert core.said("break", "--clear")["cleared"] == ["concept-shift"]
+
+    for stack in (streaming, core):
+        stack.make_up()
+        (week,) = stack.said("replay", timeout_s=900)["weeks"]
+        assert week["failed"] == 0
+        (decided,) = [line for line in week["happened"] if line["what"].startswith("week ") and line["what"] != "week restated"]
+        assert decided["what"] in ("week ok", "week watch", "week retrain"), decided
+    assert "kafka" not in core.compose("ps", "--all", "--services").split()
+
+
 def test_a_shallow_clone_says_how_to_get_the_earlier_commit(tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{ROOT}", tmp_path / "shallow"], check=True)
 

@@ -24,6 +24,7 @@ case ",${profiles}," in *,streaming,* | *,all,*) bus=kafka store=redis ;; esac
 otlp='' viewer=''
 case ",${profiles}," in *,observability,* | *,traces,* | *,all,*) otlp=http://otel-collector:4318 ;; esac
 case ",${profiles}," in *,traces,*) viewer=jaeger ;; esac
+before=$(sed -n 's/^STACK_BUS=//p' .env 2> /dev/null || true) # nothing after a bare `docker compose up`, which has the embedded one
 keep=$(mktemp .env.XXXXXX)
 trap 'rm -f "${keep}"' EXIT
 {
@@ -42,11 +43,13 @@ export GIT_COMMIT # not kept: a later build would stamp newer code with it
 began=${SECONDS}
 docker compose build --quiet
 echo "Images are built ($((SECONDS - began)) s). Waiting until everything is healthy ..."
-# What belongs to another profile would run on, with settings of then.
-mapfile -t others < <(comm -23 <(docker compose --profile '*' config --services | sort) <(docker compose config --services | sort))
-if [[ ${#others[@]} -gt 0 ]]; then
-    said=$(docker compose --profile '*' rm --stop --force "${others[@]}" 2>&1) \
-        || fail "What belongs to other profiles could not be stopped: ${said}" "mend that; then \`make up\` again."
+if [[ "${before:-embedded}" != "${bus}" ]]; then
+    # What readers still need goes along (init-home): nobody writes to the former bus meanwhile, and a broker that is left has to answer.
+    said=$(docker compose --profile '*' stop traffic features watcher prefect-worker inference 2>&1) \
+        || fail "What writes to the former bus could not be stopped: ${said}" "mend that; then \`make up\` again."
+    if [[ "${before}" == kafka && -n $(docker volume ls --quiet --filter "name=^$(docker compose config | sed -n 's/^name: //p')_kafka\$") ]]; then
+        STACK_BUS=kafka STACK_STORE=redis docker compose --profile streaming up --no-build --detach --wait kafka
+    fi
 fi
 began=${SECONDS}
 if ! docker compose up --no-build --detach --wait --wait-timeout "${WAIT_S:-300}" --remove-orphans; then
@@ -54,5 +57,11 @@ if ! docker compose up --no-build --detach --wait --wait-timeout "${WAIT_S:-300}
     fail "Not everything became healthy." "read \`docker compose logs NAME\` of what is not; then \`make up\` again."
 fi
 echo "Healthy after $((SECONDS - began)) s."
+# What belongs to another profile would run on, with settings of then.
+mapfile -t others < <(comm -23 <(docker compose --profile '*' config --services | sort) <(docker compose config --services | sort))
+if [[ ${#others[@]} -gt 0 ]]; then
+    said=$(docker compose --profile '*' rm --stop --force "${others[@]}" 2>&1) \
+        || fail "What belongs to other profiles could not be stopped: ${said}" "mend that; then \`make up\` again."
+fi
 echo
 bash platform/deploy/compose/addresses.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Buckets, each owned by the user that writes it. Again: changes nothing, but that secrets are what their files say.
-# $1: folder with a file per user. What the users may do beyond their own buckets is said by `bootstrap.stack`.
+# $1: folder with a file per user. What the users may do beyond their own buckets is said by `pipelines.stack_home`.
 set -eu
 export ADMIN_ENDPOINT_URL=http://s3:7070 ADMIN_ACCESS_KEY_ID=root ADMIN_SECRET_ACCESS_KEY
 ADMIN_SECRET_ACCESS_KEY=$(cat "$1/root")

@@ -71,3 +71,13 @@ def checked(parts: Chosen) -> Chosen:
             "add one: `lab up --with kafka,redis`, or LAB_FEATURES__STORE=sqlite.",
         )
     return parts
+
+
+def with_parts(settings: Settings, parts: Chosen) -> Settings:
+    """The same settings, with the parts said by them."""
+    return settings.model_copy(
+        update={
+            "events": settings.events.model_copy(update={"bus": parts.bus}),
+            "features": settings.features.model_copy(update={"store": parts.store}),
+        }
+    )

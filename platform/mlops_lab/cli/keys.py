@@ -96,7 +96,7 @@ def _operator(lab: "Lab", name: str | None) -> str:
 
 def _share(lab: "Lab") -> None:
     """Where those who only verify have a folder of their own, they learn of it before anything is signed with a new key."""
-    from mlops_lab.bootstrap.stack import PUBLIC, share_public
+    from mlops_lab.bootstrap.public_keys import PUBLIC, share_public
 
     if (lab.keys / PUBLIC).is_dir():
         share_public(lab.keys)

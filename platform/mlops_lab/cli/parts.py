@@ -1,18 +1,16 @@
 """`lab up --with`: which bus and which online store a home uses, and changing them."""
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from mlops_lab.cli.output import Output
-from mlops_lab.errors import BusUnreachable, ServiceError, SettingsWrong, UsageError
+from mlops_lab.errors import ServiceError, SettingsWrong, UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.bootstrap.chosen import Chosen
     from mlops_lab.bootstrap.parts import Part
-    from mlops_lab.events import EventBus
     from mlops_lab.settings import Settings
 
 NAMES = ("embedded", "kafka", "sqlite", "redis")
@@ -50,7 +48,7 @@ def use(output: Output, settings: "Settings", wanted: "Chosen", leave_behind: bo
         UsageError: Services run, or the environment says another thing.
         ServiceError: A part does not answer; nothing was recorded.
     """
-    from mlops_lab.bootstrap.chosen import Chosen, chosen, record
+    from mlops_lab.bootstrap.chosen import Chosen, chosen, record, with_parts
     from mlops_lab.bootstrap.parts import make_ready
 
     _require_said_once(settings, wanted)
@@ -61,13 +59,13 @@ def use(output: Output, settings: "Settings", wanted: "Chosen", leave_behind: bo
         before, leave_behind = Chosen(), True
     if before != wanted:
         _require_down(settings, before)
-    fresh = _with_parts(settings, wanted)
+    fresh = with_parts(settings, wanted)
     make_ready(fresh, output.say)
     if before.bus != wanted.bus:
         if leave_behind:
             output.say(f"What is on the former bus ({before.bus}) stays there: features are missing until new facts come.")
         else:
-            _take_along(output, _with_parts(settings, before), fresh)
+            _take_along(output, with_parts(settings, before), fresh)
     record(settings.home, wanted)
     if before != wanted:
         output.say(f"This home uses now: events {wanted.bus}, features {wanted.store}.")
@@ -103,38 +101,12 @@ def _require_down(settings: "Settings", before: "Chosen") -> None:
 
 def _take_along(output: Output, before: "Settings", fresh: "Settings") -> None:
     from mlops_lab.bootstrap import Lab
-    from mlops_lab.pipelines.moving import carry_over
+    from mlops_lab.pipelines.moving import take_along
 
-    if not before.bus_file.is_file() and before.events.bus != "kafka":
-        return  # nothing was ever published
-    source, target = Lab(before), Lab(fresh)
     try:
-        _drain(source.bus)
-        carried = carry_over(source.bus, target.bus, source.clock.now())
-        _drain(target.bus)  # what waits in the spool is not on the broker yet
-    except BusUnreachable as error:
-        raise ServiceError(
-            f"What readers still need could not be brought to the new bus: {error.what}",
-            f"{error.next_step.rstrip('.')}, then this command again; --leave-behind changes the bus without it.",
-        ) from error
-    output.table(["taken along", "events", "left"], [[each.topic, each.taken, each.left] for each in carried])
-    output.say("That is the last 36 hours of facts and plans, all references, and what was not worked on. What is older stays where it is.")
-
-
-def _drain(bus: "EventBus") -> None:
-    """Hand over what waits for the broker. Raises BusUnreachable."""
-    from mlops_lab.events.spool import SpooledBus
-
-    while isinstance(bus, SpooledBus) and bus.waiting():
-        if not bus.drain():
-            time.sleep(0.1)  # another process is at it
-
-
-def _with_parts(settings: "Settings", parts: "Chosen") -> "Settings":
-    """The same settings, with the parts said by them."""
-    return settings.model_copy(
-        update={
-            "events": settings.events.model_copy(update={"bus": parts.bus}),
-            "features": settings.features.model_copy(update={"store": parts.store}),
-        }
-    )
+        carried = take_along(Lab(before), Lab(fresh))
+    except ServiceError as error:
+        raise ServiceError(error.what, f"{error.next_step.rstrip('.')}; --leave-behind changes the bus without it.") from error
+    if carried:
+        output.table(["taken along", "events", "left"], [[each.topic, each.taken, each.left] for each in carried])
+        output.say("The last 36 hours of facts and plans, all references, and what was not worked on. What is older stays where it is.")

@@ -1,13 +1,16 @@
 """What goes along when a home changes its bus: the facts that features look back on, and what readers have not worked on yet."""
 
 import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from mlops_lab.errors import MessageUnsendable
+from mlops_lab.bootstrap import Lab
+from mlops_lab.errors import BusUnreachable, MessageUnsendable, ServiceError
 from mlops_lab.events import CONTROL, FEEDBACK, OBSERVATIONS, REFERENCES, EventBus, Message
 from mlops_lab.events.schema import FUTURE_TOLERANCE
+from mlops_lab.events.spool import SpooledBus
 from mlops_lab.events.topics import SCHEDULE
 from mlops_lab.features.processor import WINDOW
 from mlops_lab.features.stream import Recent, Stretch, onwards
@@ -23,6 +26,35 @@ class Carried:
     topic: str
     taken: int = 0
     left: int = 0
+
+
+def take_along(source: Lab, target: Lab) -> list[Carried]:
+    """`carry_over` from the bus that a home had to the one that it is going to have; nothing where nothing was ever published.
+
+    Args:
+        source: The home with its former parts, said by its settings.
+        target: The same home with its new ones.
+
+    Raises:
+        ServiceError: One of the two does not answer. Nothing is lost, do it again.
+    """
+    if source.settings.events.bus != "kafka" and not source.settings.bus_file.is_file():
+        return []
+    try:
+        _drain(source.bus)
+        carried = carry_over(source.bus, target.bus, source.clock.now())
+        _drain(target.bus)  # what waits in the spool is not on the broker yet
+    except BusUnreachable as error:
+        what = f"What readers still need could not be brought from the former bus to the new one: {error.what}"
+        raise ServiceError(what, f"{error.next_step.rstrip('.')}, then the same again.") from error
+    return carried
+
+
+def _drain(bus: EventBus) -> None:
+    """Hand over what waits for the broker. Raises BusUnreachable."""
+    while isinstance(bus, SpooledBus) and bus.waiting():
+        if not bus.drain():
+            time.sleep(0.1)  # another process is at it
 
 
 def carry_over(source: EventBus, target: EventBus, now: datetime) -> list[Carried]:

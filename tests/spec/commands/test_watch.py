@@ -40,7 +40,7 @@ def test_a_week_is_shown_with_each_version_of_what_its_labels_say(lab: SmallLab,
     assert f"2 2013-03-11 12:00Z {second['labels']}" in told(capsys, "watch", "2013-W08")
     assert said("watch")["restated"]["2013-W08"]["labels_digest"] == second["labels_digest"]
     assert "v2: " in told(capsys, "watch")
-    assert "week restated 2013-W08 platform version 2: " in told(capsys, "history")
+    assert "week restated 2013-W08 platform revision 2: " in told(capsys, "history")
 
 
 def test_restating_wants_a_week(lab: SmallLab, said: Said) -> None:

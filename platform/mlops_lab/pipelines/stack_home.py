@@ -1,20 +1,16 @@
-"""What a home on servers needs before its services start: `python -m mlops_lab.bootstrap.stack`. Doing it again changes nothing."""
+"""What a home on servers needs before its services start: `python -m mlops_lab.pipelines.stack_home`. Doing it again changes nothing."""
 
 import os
-import shutil
 import sys
-from pathlib import Path
 
-from mlops_lab.bootstrap.chosen import chosen, record
+from mlops_lab.bootstrap import Lab
+from mlops_lab.bootstrap.chosen import chosen, record, recorded_in, with_parts
 from mlops_lab.bootstrap.founding import found
-from mlops_lab.bootstrap.identities import FEEDBACK
-from mlops_lab.bootstrap.lab import Lab
 from mlops_lab.bootstrap.packages import place
 from mlops_lab.bootstrap.parts import make_ready
+from mlops_lab.bootstrap.public_keys import share_public
 from mlops_lab.errors import LabError
-
-PUBLIC = "public"
-"""Folder of the keys' folder with what a service that only verifies may see."""
+from mlops_lab.pipelines.moving import take_along
 
 
 def main() -> int:
@@ -28,7 +24,7 @@ def main() -> int:
 
 
 def prepare(lab: Lab, reader: str = "") -> None:
-    """Topics, tables, packages and identities of a home.
+    """Topics, tables, packages and identities of a home. Where its bus is another one than before, what readers still need goes along.
 
     Args:
         lab: The home's ports.
@@ -40,7 +36,11 @@ def prepare(lab: Lab, reader: str = "") -> None:
     """
     settings = lab.settings
     make_ready(settings, _say)
-    record(settings.home, chosen(settings))
+    before, now = recorded_in(settings.home), chosen(settings)
+    if before.bus != now.bus:
+        for each in take_along(Lab(with_parts(settings, before)), lab):
+            _say(f"{each.topic}: {each.taken} events taken along from the former bus ({before.bus}), {each.left} left")
+    record(settings.home, now)
     assert lab.tables
     _say(f"tables are in {settings.stores.tables or lab.home / 'tables'}; two writers at once lose nothing there")
     if reader and settings.stores.packages:
@@ -51,22 +51,6 @@ def prepare(lab: Lab, reader: str = "") -> None:
     found(lab)
     share_public(lab.keys)
     _say(f"the home in {lab.home} is ready")
-
-
-def share_public(keys: Path) -> Path:
-    """Copy what is no secret to those who verify, and the token of those who report outcomes, into a folder of its own."""
-    public = keys / PUBLIC
-    public.mkdir(exist_ok=True, mode=0o700)
-    wanted = {path.name: path for path in [*keys.glob("*.pub"), *keys.glob("*.retired"), keys / f"{FEEDBACK}.token"]}
-    for name, path in wanted.items():
-        beside = public / f".{name}"
-        shutil.copyfile(path, beside)
-        beside.chmod(0o600 if name.endswith(".token") else 0o644)
-        beside.replace(public / name)
-    for path in public.iterdir():
-        if path.name not in wanted:
-            path.unlink()
-    return public
 
 
 def _say(text: str) -> None:
