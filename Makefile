@@ -34,7 +34,7 @@ demo: install ## Run the whole loop on real flights and report what happened
 PROFILE ?= core
 
 up: ## Build and start the whole platform on Docker, wait until it is healthy, say where to look (PROFILE=all for everything)
-	@bash platform/deploy/compose/up.sh $(PROFILE)
+	@bash platform/deploy/compose/up.sh "$(PROFILE)"
 
 down: ## Stop the platform on Docker; its data stays
 	docker compose --profile '*' down

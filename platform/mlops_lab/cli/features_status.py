@@ -27,6 +27,7 @@ def status(output: Output) -> None:
     """
     from mlops_lab.bootstrap import Lab
     from mlops_lab.bootstrap.chosen import chosen
+    from mlops_lab.bootstrap.running import is_inside
     from mlops_lab.features.shard import GROUP
     from mlops_lab.pipelines.feature_status import read_status, status_file
     from mlops_lab.settings import load_settings
@@ -35,7 +36,8 @@ def status(output: Output) -> None:
     parts = chosen(lab.settings)
     if parts.store == "process":
         output.say("Each replica keeps the features in its own process: there is no store, and no processor that fills it.")
-        output.say("Next: `lab up --with sqlite` or `lab up --with kafka,redis` puts them into Feast's online store.")
+        how = "`make up PROFILE=streaming`" if is_inside(lab.settings) else "`lab up --with sqlite` or `lab up --with kafka,redis`"
+        output.say(f"Next: {how} puts them into Feast's online store.")
         output.result({"bus": parts.bus, "store": parts.store, "runs": False, "processor": None, "progress": None})
         return
     said = read_status(status_file(lab.home, GROUP))
