@@ -103,4 +103,4 @@ def _worker(home: Path, name: str) -> Part:
         return part._replace(trouble=f"The {name} gave no sign of life yet ({sign}: {error.strerror}).", next=next_step)
     if age_s > SILENT_S[name]:
         return part._replace(trouble=f"The {name} gave its last sign of life {age_s:,.0f} s ago ({sign}).", next=next_step)
-    return part
+    return part._replace(address=f"{sign}, {max(0.0, age_s):.0f} s ago")

@@ -8,7 +8,7 @@ import click
 from mlops_lab.cli.chronicle import Line
 from mlops_lab.cli.opened import open_lab, shown
 from mlops_lab.cli.output import Output
-from mlops_lab.errors import UsageError
+from mlops_lab.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from mlops_lab.bootstrap import Lab
@@ -65,8 +65,8 @@ def _watch_it(output: Output, lab: "Lab", fault: "Fault", weeks: int) -> bool:
         try:
             while len(played) < weeks and not _over(player.chronicle.new, fault):
                 played.append(player.week())
-        except KeyboardInterrupt:
-            output.say(_stays_on(fault))
+        except (KeyboardInterrupt, LabError):
+            output.say(f"{_stays_on(fault)} `lab replay` goes on with it.")
             raise
         after = lab.ledger.champion()
         happened = player.chronicle.new

@@ -270,5 +270,5 @@ def _require_reached(answer: Answer) -> None:
     if answer.status == 0:
         raise ServiceNotReady(
             f"The inference service does not answer: {answer.body.decode('utf-8', 'replace')}.",
-            "see `lab status`; after `lab up`, `lab replay` goes on in the same week.",
+            "see `lab status`; once it answers, `lab replay` goes on in the same week.",
         )
