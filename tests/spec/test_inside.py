@@ -123,7 +123,7 @@ def test_status_shows_each_part_with_its_address_and_what_it_answered(
 
 
 @pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize("word", ["up", "down", "demo"])
+@pytest.mark.parametrize("word", ["up", "down", "demo", "chaos"])
 def test_nothing_is_started_or_stopped_from_inside(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([word]) == 2
 

@@ -60,6 +60,8 @@ def command(
     """
     output = ctx.ensure_object(Output)
     from mlops_lab.chaos.catalogue import CATALOGUE, fault_called
+    from mlops_lab.cli.supervised import require_outside
+    from mlops_lab.settings import load_settings
 
     broker = _broker(start, pid_file)
     chosen = [fault_called(name) for name in names] if names else list(CATALOGUE.values())
@@ -70,6 +72,7 @@ def command(
         output.say("Next: `lab chaos F6` tries one, `lab chaos` all of them in their short form.")
         output.result({"faults": [{"id": f.id, "does": f.does, "promise": f.promise, "asked": f.asked} for f in chosen]})
         return
+    require_outside(load_settings())
     if not names and broker is None:
         left_out = [fault.id for fault in chosen if fault.kills_broker]
         chosen = [fault for fault in chosen if not fault.kills_broker]
@@ -107,7 +110,7 @@ def _prove(
     require_tools(chosen, broker)
     size = Size.SHORT if short else Size.LONG
     results: list[Result] = []
-    with _scratch(keep) as folder:
+    with _scratch(keep) as folder, _settings_of_its_own(broker):
         world = World(folder, _lab_at, broker)
         busy = f"{os.getloadavg()[0]:.1f} processes want its {os.cpu_count()} cores"
         output.say(f"{len(chosen)} faults, {size} form, seed {seed}. On this machine {busy}; seconds are judged as if it were idle.")
@@ -137,6 +140,21 @@ def _scratch(keep: bool) -> Iterator[Path]:
         signal.signal(signal.SIGTERM, before)
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _settings_of_its_own(broker: "Broker | None") -> Iterator[None]:
+    """Where the environment points to servers, a scratch home would be on them too, and a fault would be tried on somebody's ledger."""
+    from mlops_lab.settings import PREFIX
+
+    kept = (f"{PREFIX}DATA", f"{PREFIX}EVENTS__") if broker else (f"{PREFIX}DATA",)
+    taken = {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and not name.startswith(kept)}
+    for name in taken:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
 
 
 def _lab_at(home: Path, sections: "Sections") -> "Lab":

@@ -1,5 +1,6 @@
 """A broker that may be killed is killed by its pid; without one, what needs it is named and not passed over."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,9 @@ from mlops_lab.chaos.catalogue import CATALOGUE
 from mlops_lab.chaos.fault import Finding, Result, Size
 from mlops_lab.chaos.replica import free_port
 from mlops_lab.chaos.runner import require_tools
+from mlops_lab.chaos.world import EMBEDDED
 from mlops_lab.cli.main import run
+from mlops_lab.settings import Settings, StoreSettings, TrackingSettings
 
 LISTENS = """
 import socket, sys
@@ -89,3 +92,31 @@ def test_without_a_broker_the_others_are_tried_and_the_rest_is_named(
     without = [name for name, fault in CATALOGUE.items() if not fault.kills_broker]
     assert f"All {len(without)} promises held." in said
     assert "E5  held" in said
+
+
+@pytest.mark.parametrize("words", [[], ["--broker", "true", "--broker-pid", "pid"]], ids=["alone", "with a broker"])
+def test_whatever_the_environment_points_to_no_fault_is_tried_on_it(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scratch home whose ledger is on the server of somebody's platform would be that platform's ledger."""
+    variables = {
+        "LAB_STORES__DATABASE": "postgresql://somebody@db/lab",
+        "LAB_STORES__TABLES": "s3://tables/lab",
+        "LAB_TRACKING__URI": "http://mlflow:5000",
+    }
+    met: list[Settings] = []
+
+    def prove(faults: Sequence[Any], world: Any, seed: int, size: Size) -> Iterator[Result]:
+        met.append(world.fresh(EMBEDDED).settings)
+        return (Result(fault.id, size, seed, 0.1, Finding("tried")) for fault in faults)
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("mlops_lab.chaos.runner.require_tools", lambda *_: None)
+    monkeypatch.setattr("mlops_lab.chaos.runner.prove", prove)
+
+    assert run(["chaos", "F6", *words]) == 0
+
+    (settings,) = met
+    assert (settings.stores, settings.tracking) == (StoreSettings(), TrackingSettings())
+    assert {name: os.environ[name] for name in variables} == variables
