@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from mlops_lab.serving.on_uvicorn import server_of
 from mlops_lab.serving.prediction_log import read_frames
 from mlops_lab.serving.turns import ConnectionLimits
 from serving_builders import Replica, an_item
+from waiting import until
 
 BODY = json.dumps(an_item()).encode()
 
@@ -50,13 +51,6 @@ def listening(replica: Replica, **limits: float) -> Iterator[House]:
             server.should_exit = True
             thread.join(timeout=20)
             assert not thread.is_alive()
-
-
-def until(true: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it does not become true"
-        time.sleep(0.005)
 
 
 def a_request(body: bytes = BODY, *headers: str, path: str = "/v1/predict", line: str = "") -> bytes:

@@ -7,11 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 from mlops_lab.events import Message
 from mlops_lab.features.rows import RowRef
+from mlops_lab.flights import messages
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.source import Year
 from mlops_lab.flights.timeline import Timeline
 
 MONDAY = datetime(2013, 4, 1, tzinfo=UTC)
+
+
+def aircraft_of(year: Year, count: int = 300) -> list[Message]:
+    """What is known of so many aircraft before the first day."""
+    return list(messages.aircraft(year.aircraft.head(count), MONDAY))
 
 
 def facts_of(year: Year, days: float, since: datetime = MONDAY) -> list[Message]:

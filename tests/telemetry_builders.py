@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from time import monotonic, sleep
 
 from mlops_lab.serving.call import PREDICT, Call
 from mlops_lab.serving.prediction_log import Durability
@@ -35,10 +34,3 @@ def a_service(directory: Path, spans: Spans, durability: Durability = "process")
 def a_question(traceparent: str = "", place: str = "gate", **headers: str) -> Call:
     named = {"content-type": "application/json", **headers} | ({"traceparent": traceparent} if traceparent else {})
     return Call(PREDICT, [(name.encode(), value.encode()) for name, value in named.items()], json.dumps(an_item(place)).encode())
-
-
-def until(holds: object, wait_s: float = 15.0) -> None:
-    ends = monotonic() + wait_s
-    while not holds():  # type: ignore[operator]
-        assert monotonic() < ends, "it did not come about"
-        sleep(0.02)

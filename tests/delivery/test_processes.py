@@ -15,8 +15,8 @@ CONTAINER = "4f1c9a" + 58 * "0"
 
 @pytest.fixture
 def process() -> Iterator["subprocess.Popen[str]"]:
-    """One that would run for long."""
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], text=True) as running:
+    """One that runs until the test ends."""
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, text=True) as running:
         yield running
         running.kill()
 

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from mlops_lab.settings import TelemetrySettings
 from mlops_lab.telemetry import Spans, TraceContext
 from otlp_receiver import Receiver
 from trace_evidence import Seen, spans_in
+from waiting import until
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "platform" / "deploy" / "otel" / "collector.yaml"
@@ -88,13 +88,6 @@ def collecting(program: str, folder: Path, headers: str = "{}\n", **given: str) 
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def until(holds: Any, wait_s: float = 20.0) -> None:
-    ends = time.monotonic() + wait_s
-    while not holds():
-        assert time.monotonic() < ends, "it did not come about"
-        time.sleep(0.05)
 
 
 def to(collector: Collector) -> Spans:

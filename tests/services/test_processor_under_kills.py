@@ -31,12 +31,11 @@ from mlops_lab.features.processor import Processor
 from mlops_lab.features.redis_address import Address
 from mlops_lab.features.rows import RowRef
 from mlops_lab.features.shard import Shard
-from mlops_lab.flights import messages
 from mlops_lab.flights.online_usecase import FlightsOnline
 from mlops_lab.flights.source import Year
 from mlops_lab.pipelines.feature_status import read_status, status_file
 from mlops_lab.settings import load_settings
-from stream_builders import MONDAY, facts_of, in_disorder, rows_of
+from stream_builders import aircraft_of, facts_of, in_disorder, rows_of
 
 KILLS = 3
 """LAB_TEST_KILLS names another number."""
@@ -69,7 +68,7 @@ def facts(year: Year) -> list[Message]:
 
 @pytest.fixture(scope="module")
 def aircraft(year: Year) -> list[Message]:
-    return list(messages.aircraft(year.aircraft.head(300), MONDAY))
+    return aircraft_of(year)
 
 
 @contextmanager

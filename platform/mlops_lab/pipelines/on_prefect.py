@@ -63,20 +63,11 @@ def _is_away(step: Any, run: Any, failed: Any) -> bool:
 
 def _describe(order: TrainModel, version: ModelVersion, judgement: Judgement, lab: Lab) -> None:
     """For who looks at the run. The judgement is in the ledger: a server that does not take this costs nobody a model."""
-    try:
-        _show(order, version, judgement, lab)
-    except Exception:  # Prefect's client raises its own, httpx's and pydantic's
-        log.warning("training.not_described", exc_info=True)
-
-
-def _show(order: TrainModel, version: ModelVersion, judgement: Judgement, lab: Lab) -> None:
     rows = [{"check": c.name, "passed": "yes" if c.passed else "NO", "measured": c.measured, "limit": c.limit} for c in judgement.checks]
-    create_table_artifact(
-        rows,
-        key=f"judgement-{version.number}",
-        description=f"Version {version.number} ({order.origin}): {judgement.outcome}, {judgement.because}",
-    )
-    console = f"http://127.0.0.1:{lab.settings.consoles.mlflow_port}"
-    create_link_artifact(
-        f"{console}/#/models/{lab.model}/versions/{version.number}", f"Version {version.number} in MLflow", key=f"version-{version.number}"
-    )
+    heading = f"Version {version.number} ({order.origin}): {judgement.outcome}, {judgement.because}"
+    page = f"http://127.0.0.1:{lab.settings.consoles.mlflow_port}/#/models/{lab.model}/versions/{version.number}"
+    try:
+        create_table_artifact(rows, key=f"judgement-{version.number}", description=heading)
+        create_link_artifact(page, f"Version {version.number} in MLflow", key=f"version-{version.number}")
+    except Exception:  # of Prefect's client alone, which raises its own, httpx's and pydantic's
+        log.warning("training.not_described", exc_info=True)

@@ -53,21 +53,33 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop; what can be done without waiting for anybody is done before the end."""
         while not self._stop.is_set():
-            try:
-                found = self.step()
-                self._gets_on()
-                if not found:
-                    self._stop.wait(POLL_S)
-            except LabError as error:
-                log.error("worker.waits", extra={"why": error.what, "next": error.next_step})
-                if isinstance(error, BusUnreachable):
-                    self._rest_meanwhile()
-                self._stop.wait(RETRY_S)
-            except Exception:  # a fault of ours, or of something strange in the home: the guard must not end with it
-                log.exception("worker.stumbled")
-                self._stop.wait(RETRY_S)
+            failed = self._attempt(self._turn)
+            if failed is None:
+                continue
+            if issubclass(failed, BusUnreachable):  # messages cannot be read; the logs go on into the tables meanwhile
+                self._attempt(self._rest)
+            self._stop.wait(RETRY_S)
         if self._duty.idle is not None:
             self._duty.idle(self._lab)
+
+    def _turn(self) -> None:
+        found = self.step()
+        self._gets_on()
+        if not found:
+            self._stop.wait(POLL_S)
+
+    @staticmethod
+    def _attempt(work: Callable[[], object]) -> type[Exception] | None:
+        """Do it. A failure is logged and its kind returned; the error itself would keep alive what it met, such as a client of Kafka."""
+        try:
+            work()
+        except LabError as error:
+            log.error("worker.waits", extra={"why": error.what, "next": error.next_step})
+            return type(error)
+        except Exception as error:  # a fault of ours, or of something strange in the home: the guard must not end with it
+            log.exception("worker.stumbled")
+            return type(error)
+        return None
 
     def step(self) -> int:
         """Take up to a hundred messages; returns how many there were."""
@@ -110,15 +122,6 @@ class Worker:
             self._idles = True
         finally:
             self._idle_at = time.monotonic()
-
-    def _rest_meanwhile(self) -> None:
-        """The same while messages cannot be read: the logs go on into the tables."""
-        try:
-            self._rest()
-        except LabError as error:
-            log.error("worker.waits", extra={"why": error.what, "next": error.next_step})
-        except Exception:  # as in `run`
-            log.exception("worker.stumbled")
 
     def _gets_on(self) -> None:
         if self._idles and time.monotonic() - self._beat_at > GUARD_EVERY_S:

@@ -16,7 +16,7 @@ class Shop:
 
     def __init__(self, home: Path) -> None:
         ready = home / "worker.ready"
-        program = f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+        program = f"import pathlib, signal; pathlib.Path({str(ready)!r}).touch(); signal.pause()"
         self.supervisor = Supervisor(home)
         self.services = [Service("worker", (sys.executable, "-c", program), "", ready, ready_s=30.0)]
 

@@ -3,8 +3,7 @@
 import json
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +27,7 @@ from mlops_lab.pipelines.feature_status import FeatureStatus, read_status, statu
 from mlops_lab.pipelines.feature_worker import FeatureWorker
 from mlops_lab.settings import load_settings
 from stream_builders import facts_of, rows_of
+from waiting import until
 
 
 class Store(MemoryRows):
@@ -66,12 +66,6 @@ def working(bus: SqliteBus, store: MemoryRows, home: Path) -> Iterator[None]:
     finally:
         worker.stop()
         thread.join()
-
-
-def until(holds: Callable[[], object]) -> None:
-    """Wait; pytest's own timeout ends what never comes."""
-    while not holds():
-        time.sleep(0.01)
 
 
 def told(home: Path) -> FeatureStatus:

@@ -119,8 +119,8 @@ def test_a_process_that_is_killed_while_it_downloads_leaves_nothing_half(tmp_pat
 
 def test_a_read_that_hangs_does_not_keep_a_process_from_ending() -> None:
     program = (
-        "import time; from types import SimpleNamespace; from mlops_lab.scoring import InTime\n"
-        "store = InTime(SimpleNamespace(get=lambda digest: time.sleep(3600)), 0.2)\n"
+        "import threading; from types import SimpleNamespace; from mlops_lab.scoring import InTime\n"
+        "store = InTime(SimpleNamespace(get=lambda digest: threading.Event().wait()), 0.2)\n"
         "try: store.get('0' * 64)\nexcept Exception as error: print(error)"
     )
 

@@ -6,9 +6,8 @@ import pytest
 
 from mlops_lab.events import Message
 from mlops_lab.events.on_sqlite import SqliteBus
-from mlops_lab.flights import messages
 from mlops_lab.flights.source import Year
-from stream_builders import MONDAY, facts_of
+from stream_builders import aircraft_of, facts_of
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +18,7 @@ def facts(year: Year) -> list[Message]:
 
 @pytest.fixture(scope="session")
 def aircraft(year: Year) -> list[Message]:
-    return list(messages.aircraft(year.aircraft.head(300), MONDAY))
+    return aircraft_of(year)
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from typing import Literal
 
 import pytest
 
-from connection_builders import BODY, a_request, listening, logged, until
+from connection_builders import BODY, a_request, listening, logged
 from mlops_lab.serving.on_uvicorn_protocol import FastProtocol
 from serving_builders import TOKEN, a_replica
+from waiting import until
 
 
 def test_requests_in_every_form_are_answered(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from connection_builders import BODY, a_request, listening, logged, until
+from connection_builders import BODY, a_request, listening, logged
 from mlops_lab.errors import LogUnwritable
 from mlops_lab.serving.disk import Disk
 from serving_builders import a_replica
+from waiting import until
 
 
 class TestDisk:

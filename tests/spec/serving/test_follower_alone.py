@@ -12,6 +12,7 @@ from follower_builders import probability, state_of, tried
 from mlops_lab.registry.version import Role
 from mlops_lab.serving.follower import Limits
 from serving_builders import NOON, a_package, a_replica
+from waiting import until
 
 
 def test_a_model_stays_while_the_ledger_is_down_or_forgets(tmp_path: Path) -> None:
@@ -68,9 +69,13 @@ def test_a_store_that_is_down_is_asked_again_and_the_old_model_answers_meanwhile
     assert "Version 2 could not be put in place" in (replica.parts.follower.trouble or "")
 
     replica.store.down = False
-    time.sleep(0.05)  # longer than the first pause, which is one poll
-    replica.follow()
-    assert (probability(replica), replica.parts.follower.trouble) == (0.9, None)
+
+    def follows() -> bool:
+        replica.follow()
+        return probability(replica) == 0.9
+
+    until(follows)  # behind the first pause, which is one poll
+    assert replica.parts.follower.trouble is None
 
 
 def test_a_ledger_that_is_down_is_asked_seldom_and_found_again(tmp_path: Path) -> None:
@@ -83,15 +88,14 @@ def test_a_ledger_that_is_down_is_asked_seldom_and_found_again(tmp_path: Path) -
     begin = follower.calls
     follower.start()
     try:
-        time.sleep(1.0)
-        assert 1 <= follower.calls - begin <= 6
+        began = time.monotonic()
+        until(lambda: follower.failed_calls >= 8)
+        assert time.monotonic() - began > 0.4, "the pauses grow up to 0.2 s"
         assert follower.failed_calls == follower.calls - begin
         assert state_of(replica, "ledger") == "down"
         replica.books.down = False
         replica.books.promote(2, replica.store.put(a_package(0.6)))
-        deadline = time.monotonic() + 5
-        while probability(replica) != 0.6 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: probability(replica) == 0.6)
         assert (probability(replica), state_of(replica, "ledger"), follower.trouble) == (0.6, "up", None)
     finally:
         follower.stop()

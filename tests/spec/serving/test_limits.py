@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from connection_builders import BODY, a_request, listening, logged, until
+from connection_builders import BODY, a_request, listening, logged
 from mlops_lab.serving.turns import TURN_BYTES
 from serving_builders import a_replica, an_item
+from waiting import until
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from mlops_lab.telemetry.log_lines import trace_ids
 from mlops_lab.telemetry.metrics import MetricsSender, histograms
 from otlp_receiver import Receiver
 from serving_builders import a_replica
-from telemetry_builders import CALLER, Recorded, a_question, a_service, until
+from telemetry_builders import CALLER, Recorded, a_question, a_service
+from waiting import until
 
 
 @pytest.fixture

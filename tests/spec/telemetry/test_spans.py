@@ -14,7 +14,8 @@ from mlops_lab.settings import TelemetrySettings
 from mlops_lab.telemetry import OFF, Kind, Span, TraceContext, current, current_traceparent
 from mlops_lab.telemetry.queue import Queue
 from mlops_lab.telemetry.span_file import SpanFile
-from telemetry_builders import CALLER, UNSAMPLED, Recorded, until
+from telemetry_builders import CALLER, UNSAMPLED, Recorded
+from waiting import until
 
 
 def test_spans_know_what_they_are_in_and_what_went_wrong() -> None:
